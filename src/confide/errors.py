@@ -6,12 +6,17 @@
     │   ├── DataError              a file, a line or a column of the data
     │   ├── ModelError             the base model, the adapter or the targets
     │   ├── RunDirectoryError      the run directory: it exists, is missing, or belongs to another run
+    │   ├── RosterError            the roster: who takes part, with which public keys
+    │   ├── KeyFileError           a file with secret keys
     │   └── MissingExtraError      an optional dependency is not installed
     └── RunError                   exit code 1: the run could not go on; what is saved stays saved
         ├── MessageError           bytes that are no message of ours
         ├── LayoutMismatchError    two parties disagree on the shape of the update
         ├── NonFiniteLossError     training gave NaN or infinity
         ├── NonFiniteUpdateError   an update holds NaN or infinity
+        ├── SealError              sealed values could not be made or opened
+        ├── SaturationError        too many values lie outside the range that sealing carries
+        ├── SecretKeyError         a secret key was asked for what it must not do
         ├── AgreementError         the clients' global adapters differ
         ├── RoundFailedError       fewer clients than `min_clients` delivered
         └── StorageError           a file could not be written
@@ -50,6 +55,14 @@ class RunDirectoryError(UsageError):
     """The run directory exists already, is missing, is damaged, or belongs to another configuration."""
 
 
+class RosterError(UsageError):
+    """The roster is missing, malformed, or does not fit what it is used for."""
+
+
+class KeyFileError(UsageError):
+    """A file with secret keys is missing, unreadable, too open, or the passphrase is wrong."""
+
+
 class MissingExtraError(UsageError):
     """An optional dependency is needed and not installed."""
 
@@ -75,6 +88,18 @@ class NonFiniteLossError(RunError):
 
 class NonFiniteUpdateError(RunError):
     """An update holds NaN or infinity."""
+
+
+class SealError(RunError):
+    """Sealed values could not be made or opened: parts are missing or do not fit together."""
+
+
+class SaturationError(RunError):
+    """More values than allowed lie outside the range that sealing carries; going on would lose a part of the update."""
+
+
+class SecretKeyError(RunError):
+    """A secret key was asked to do what it must not: a second use, a second member list, a copy."""
 
 
 class AgreementError(RunError):
