@@ -40,8 +40,8 @@ class Federation:
 class Observer(Protocol):
     """Is told how a run goes on: a progress display, for example."""
 
-    def round_started(self, round_number: int, num_rounds: int) -> None:
-        """A round begins."""
+    def round_started(self, round_number: int, num_rounds: int, num_clients: int) -> None:
+        """A round begins, in which `num_clients` are asked to train."""
         ...
 
     def round_finished(self, record: RoundRecord, num_rounds: int) -> None:
@@ -94,7 +94,7 @@ def run(
     directory.set_status("running")
     try:
         while state.round_number < federation.num_rounds:
-            observer.round_started(state.round_number + 1, federation.num_rounds)
+            observer.round_started(state.round_number + 1, federation.num_rounds, federation.server.clients_per_round)
             state = _one_round(federation, directory, state, observer, trackers)
     except BaseException as error:
         interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt)

@@ -26,7 +26,7 @@ class Rounds(Observer):
     def __init__(self) -> None:
         self.finished: list[int] = []
 
-    def round_started(self, round_number: int, num_rounds: int) -> None:
+    def round_started(self, round_number: int, num_rounds: int, num_clients: int) -> None:
         pass
 
     def round_finished(self, record: RoundRecord, num_rounds: int) -> None:

@@ -116,6 +116,7 @@ class RunDisplay:
             disable=not console.is_terminal,
         )
         self._rounds: TaskID | None = None
+        self._clients: TaskID | None = None
         self._steps: TaskID | None = None
         self._client = ""
 
@@ -125,11 +126,13 @@ class RunDisplay:
         with self._progress:
             yield self
 
-    def round_started(self, round_number: int, num_rounds: int) -> None:
+    def round_started(self, round_number: int, num_rounds: int, num_clients: int) -> None:
         """See `Observer`."""
-        if self._rounds is None or self._progress.finished:
+        if self._rounds is None or self._clients is None or self._progress.finished:
             self._clear()
             self._rounds = self._progress.add_task("rounds", total=num_rounds, note="", completed=round_number - 1)
+            self._clients = self._progress.add_task("clients", total=num_clients, note="")
+        self._progress.reset(self._clients, total=num_clients)
         self._stop.check()
 
     def round_finished(self, record: "RoundRecord", num_rounds: int) -> None:
@@ -148,13 +151,15 @@ class RunDisplay:
             self._client = client
             self._progress.reset(self._steps, total=report.num_steps, description=client)
         self._progress.update(self._steps, completed=report.step, note=f"loss {report.loss:.3f}")
+        if self._clients is not None and report.step == report.num_steps:
+            self._progress.advance(self._clients)
         self._stop.check()
 
     def _clear(self) -> None:
-        for task in (self._rounds, self._steps):
+        for task in (self._rounds, self._clients, self._steps):
             if task is not None:
                 self._progress.remove_task(task)
-        self._rounds = self._steps = None
+        self._rounds = self._clients = self._steps = None
 
 
 @contextmanager

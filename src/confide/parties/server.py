@@ -78,7 +78,7 @@ class Server:
     ) -> None:
         self.run = run
         self.clients = tuple(sorted(clients))
-        self._clients_per_round = clients_per_round or len(self.clients)
+        self.clients_per_round = clients_per_round or len(self.clients)
         self._min_clients = min_clients
         self._seed = seed
         self._payload = payload
@@ -89,7 +89,7 @@ class Server:
         """Draws the next round's cohort; the same for the same seed and round."""
         number = state.round_number + 1
         rng = stream(self._seed, "cohort", number)
-        drawn = rng.permutation(len(self.clients))[: self._clients_per_round]
+        drawn = rng.permutation(len(self.clients))[: self.clients_per_round]
         cohort = tuple(sorted(self.clients[index] for index in drawn))
         weights = {client: self._weight(count) for client, count in state.num_examples.items()}
         return RoundPlan(round_number=number, cohort=cohort, adapter_digest=state.adapter_digest, weights=weights)
