@@ -13,7 +13,15 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from confide.build import apply_threads, build_examples, build_model, build_records, build_template
+from confide.assess import assess_run
+from confide.build import (
+    apply_threads,
+    build_examples,
+    build_model,
+    build_optimizer,
+    build_records,
+    build_template,
+)
 from confide.cli.train import train
 from confide.config.schema import Config
 from confide.errors import ConfigError, DataError, ModelError
@@ -163,3 +171,55 @@ def test_threads_are_counted_without_the_affinity_that_only_linux_tells(
     threads = apply_threads(make_config(run__threads=0))
     assert counts == [threads]
     assert 1 <= threads <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("fedavg", 1.0), ("fedavgm", 1.0), ("fedadagrad", 0.01), ("fedadam", 0.01), ("fedyogi", 0.01)],
+)
+def test_a_server_learning_rate_that_is_not_given_suits_the_optimizer(
+    name: str, expected: float, make_config: ConfigMaker
+) -> None:
+    found = build_optimizer(make_config(federation__server_optimizer=name))
+    given = make_config(federation__server_optimizer=name, federation__server_learning_rate=expected)
+    assert found == build_optimizer(given)
+    other = make_config(federation__server_optimizer=name, federation__server_learning_rate=0.3)
+    assert found != build_optimizer(other)
+
+
+def test_more_clients_a_round_than_the_data_has_are_refused(make_config: ConfigMaker) -> None:
+    with pytest.raises(ConfigError, match=r"federation.clients_per_round is 5, but the data has only 3 clients"):
+        build_records(make_config(federation__clients_per_round=5))
+
+
+def test_more_tokens_than_the_model_has_positions_are_refused_before_training(make_config: ConfigMaker) -> None:
+    config = make_config(model__base="tiny-gpt2", train__max_tokens=2000)
+    with pytest.raises(ConfigError, match=r"train\.max_tokens is 2000, but tiny-gpt2 has positions for 1024 tokens"):
+        train(config)
+    assert not (Path(config.run.folder) / "tiny").exists()
+    assert build_model(make_config(model__base="tiny-gpt2", train__max_tokens=1024)).base.name == "tiny-gpt2"
+
+
+def test_the_rows_measured_in_a_run_are_those_that_evaluate_measures(make_config: ConfigMaker, tmp_path: Path) -> None:
+    rows = [
+        {"client": client, "instruction": "long" * 10 if number % 2 else "say", "response": "ab" * (1 + number % 5)}
+        for client in ("north", "south", "west")
+        for number in range(20)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = train(
+        make_config(
+            data__path=str(path),
+            data__held_out=0.5,
+            train__max_tokens=30,  # every second row loses its response
+            evaluate__max_examples=2,
+            evaluate__max_new_tokens=1,
+            evaluate__every_rounds=3,
+        )
+    )
+    in_run = records_of(folder)[-1].held_out_loss
+    after = assess_run(folder).federated.overall
+    assert after.num_examples == 6
+    assert after.num_dropped > 0
+    assert in_run == pytest.approx(after.value("loss"), rel=1e-6)  # float32, batches of other shapes

@@ -34,6 +34,7 @@ def test_the_examples_are_those_the_readme_speaks_of() -> None:
 def test_fedshield_has_the_numbers_of_the_published_run_script() -> None:
     config = load_as_its_command_says(ROOT / "examples" / "fedshield.toml")
     assert (config.lora.rank, config.lora.alpha, config.lora.dropout) == (32, 64, 0.05)
+    assert config.lora.average == "factors"
     assert (config.federation.rounds, config.federation.clients_per_round, config.train.local_steps) == (200, 3, 10)
     assert (config.train.batch_size, config.train.max_tokens) == (16, 512)
     assert (config.train.learning_rate, config.train.min_learning_rate) == (5e-5, 1e-6)
@@ -42,6 +43,14 @@ def test_fedshield_has_the_numbers_of_the_published_run_script() -> None:
 def test_leakage_study_has_the_numbers_of_the_papers_table_6() -> None:
     config = load_as_its_command_says(ROOT / "examples" / "leakage-study.toml")
     assert (config.lora.rank, config.lora.alpha, config.lora.dropout) == (32, 64, 0.1)  # section on defences
+    assert config.lora.average == "factors"  # what plain averaging of an adapter is
     assert (config.data.clients, config.federation.rounds, config.train.local_steps) == (4, 60, 200)
     assert (config.train.batch_size, config.train.max_tokens, config.train.clip_grad_norm) == (8, 512, 1.0)
     assert (config.train.adam_beta1, config.train.adam_beta2, config.train.weight_decay) == (0.99, 0.999, 0.01)
+
+
+@pytest.mark.parametrize(("name", "words"), [("fedshield", "### Input:"), ("leakage-study", "lora.average")])
+def test_an_example_after_a_paper_says_what_is_different(name: str, words: str) -> None:
+    head = (ROOT / "examples" / f"{name}.toml").read_text().partition("[run]")[0]
+    assert "Different here" in head
+    assert words in head

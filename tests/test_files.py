@@ -1,11 +1,12 @@
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from confide.errors import StorageError
-from confide.files import atomic_folder, point_link, remove_temporaries, sha256_of_file, write_atomic
+from confide.files import atomic_folder, point_link, remove_temporaries, sha256_of_file, sole_maker, write_atomic
 
 
 def full_disk(descriptor: int) -> None:
@@ -89,3 +90,34 @@ def test_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     # FIPS 180-2, appendix B.1.
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of_file(tmp_path / "abc") == expected
+
+
+def test_what_killed_makers_of_a_path_left_is_removed_and_that_of_others_stays(tmp_path: Path) -> None:
+    left = f".tmp-{'0' * 32}-first"
+    (tmp_path / left / "rounds").mkdir(parents=True)
+    others = [f".tmp-{'0' * 32}-first-2", f".tmp-{'0' * 32}-second", ".tmp-0123-first", "first-2", ".tmp-first"]
+    for other in others:
+        (tmp_path / other).mkdir()
+    with sole_maker(tmp_path / "first"):
+        assert not (tmp_path / left).exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_path_has_one_maker_at_a_time_so_what_a_live_one_makes_is_safe(tmp_path: Path) -> None:
+    with sole_maker(tmp_path / "runs" / "first"):
+        descriptor = os.open(tmp_path / "runs", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+
+
+def test_where_folders_cannot_be_locked_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = tmp_path / f".tmp-{'0' * 32}-first"
+    left.mkdir()
+    with sole_maker(tmp_path / "first"):
+        assert left.exists()

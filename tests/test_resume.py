@@ -7,6 +7,7 @@ every phase.
 
 import json
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Callable
@@ -15,31 +16,56 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from confide.assess import assess_run
+from confide import build
+from confide.assess import assess_run, compare_run
 from confide.cli.train import resume_command, train
 from confide.config.schema import Config
 from confide.errors import ConfigError, NonFiniteLossError, RunDirectoryError, RunInterrupted, StorageError
+from confide.federate import Observer
 from confide.parties.client import Client
+from confide.records import RoundRecord
 from confide.run import RunDirectory
 from confide.train.local import LocalTrainer, StepReport
 
 ConfigMaker = Callable[..., Config]
 
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "fedavg": {},
-    "fedavgm": {},
-    "fedadagrad": {"federation__server_learning_rate": 0.05},
-    "fedadam": {"federation__server_learning_rate": 0.05, "lora__average": "alternate"},
-    "fedyogi": {"federation__server_learning_rate": 0.05, "lora__average": "factors", "lora__dropout": 0.2},
-    "scaffold": {
-        "train__optimizer": "sgd",
-        "train__clip_grad_norm": 0.0,
-        "federation__weights": "equal",
-        "federation__clients_per_round": 3,
-    },
+SCAFFOLD = {
+    "federation__server_optimizer": "scaffold",
+    "train__optimizer": "sgd",
+    "train__clip_grad_norm": 0.0,
+    "federation__weights": "equal",
 }
-KILLS_PER_OPTIMIZER = 4  # 24 kills in all
+TWO_OF_THREE = {"federation__clients_per_round": 2, "federation__min_clients": 2, "federation__rounds": 4}
+KINDS: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    "fedavgm": {"federation__server_optimizer": "fedavgm"},
+    "fedadagrad": {"federation__server_optimizer": "fedadagrad", "federation__server_learning_rate": 0.05},
+    "fedadam": {
+        "federation__server_optimizer": "fedadam",
+        "federation__server_learning_rate": 0.05,
+        "lora__average": "alternate",
+    },
+    "fedyogi": {
+        "federation__server_optimizer": "fedyogi",
+        "federation__server_learning_rate": 0.05,
+        "lora__average": "factors",
+        "lora__dropout": 0.2,
+    },
+    "scaffold": {**SCAFFOLD, "federation__clients_per_round": 3},
+    "sampled, alternate": {**TWO_OF_THREE, "lora__average": "alternate"},
+    "sampled scaffold": {**TWO_OF_THREE, **SCAFFOLD},
+    "sampled scaffold, alternate": {**TWO_OF_THREE, **SCAFFOLD, "lora__average": "alternate"},
+}
+KILLS_PER_KIND = 4  # 36 kills in all
+NUM_LAST_EVENTS = 30  # from before the last round is published to the end
+
+
+class Silence(Observer):
+    def round_started(self, round_number: int, num_rounds: int, num_clients: int) -> None: ...
+
+    def round_finished(self, record: RoundRecord, num_rounds: int) -> None: ...
 
 
 class Events:
@@ -69,6 +95,9 @@ class Events:
     def watch_everything(self, patch: pytest.MonkeyPatch) -> None:
         for owner, name in [
             (os, "fsync"),
+            (os, "unlink"),
+            (os, "rmdir"),
+            (shutil, "rmtree"),
             (Path, "replace"),
             (Path, "rename"),
             (Path, "write_bytes"),
@@ -125,47 +154,56 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "rounds.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_killed_at_random_moments_ends_in_the_same_bits(
-    optimizer: str, make_config: ConfigMaker, tmp_path: Path
+    kind: str, make_config: ConfigMaker, tmp_path: Path
 ) -> None:
-    settings = {"federation__server_optimizer": optimizer, **OPTIMIZERS[optimizer]}
+    settings = KINDS[kind]
     whole = make_config(run__name="whole", **settings)
     events = Events()
     with pytest.MonkeyPatch.context() as patch:
         events.watch_everything(patch)
         train(whole)
-    rng = np.random.default_rng(list(OPTIMIZERS).index(optimizer))
+    rng = np.random.default_rng(list(KINDS).index(kind))
     killed = make_config(run__name="killed", **settings)
     folder = tmp_path / "runs"
     # One kill in each quarter of the run, counted from where the attempt before got to.
-    for quarter in range(KILLS_PER_OPTIMIZER):
-        remaining = events.count - events.count * quarter // KILLS_PER_OPTIMIZER
+    for quarter in range(KILLS_PER_KIND):
+        remaining = events.count - events.count * quarter // KILLS_PER_KIND
         fatal = int(rng.integers(1, max(2, remaining // 2)))
         assert attempt(killed, fatal) == -signal.SIGKILL, "the child was not killed; a traceback may stand above"
     if not is_finished(folder / "killed"):
         assert attempt(killed, None) == 0
     assert artefacts(folder / "killed") == artefacts(folder / "whole")
     assert losses(folder / "killed") == losses(folder / "whole")
-    assert (folder / "killed" / "final").readlink() == Path("rounds/0003")
-    assert not list((folder / "killed").rglob(".tmp-*"))
+    assert (folder / "killed" / "final").readlink() == Path(f"rounds/{whole.federation.rounds:04d}")
+    assert not list(folder.rglob(".tmp-*"))
 
 
 def test_kills_fall_into_every_phase(make_config: ConfigMaker, tmp_path: Path) -> None:
-    """Every seventh event of a one-round run is fatal once: start, training, opening, saving, publishing."""
+    """Every seventh event of a one-round run is fatal once: start, training, opening, saving, publishing.
+
+    So is each of the last: publishing, dropping what clients keep to themselves, saying that the run is finished.
+    """
     settings = {"federation__rounds": 1, "train__local_steps": 1}
     events = Events()
     with pytest.MonkeyPatch.context() as patch:
         events.watch_everything(patch)
         train(make_config(run__name="whole", **settings))
     expected = artefacts(tmp_path / "runs" / "whole")
-    for fatal in range(1, events.count + 1, 7):
+    last = range(events.count - NUM_LAST_EVENTS, events.count + 1)
+    for fatal in [*range(1, last.start, 7), *last]:
         config = make_config(run__name=f"killed-{fatal}", **settings)
         folder = tmp_path / "runs" / config.run.name
         assert attempt(config, fatal) == -signal.SIGKILL
         if not is_finished(folder):
             assert attempt(config, None) == 0
+        assert is_finished(folder)
         assert artefacts(folder) == expected
+        assert not list(folder.glob("rounds/*/state"))
+        assert len(losses(folder)) == 1
+        assert (folder / "final").readlink() == Path("rounds/0001")
+        assert not list(folder.parent.rglob(".tmp-*"))
 
 
 def stopped_run(config: Config) -> Path:
@@ -212,7 +250,7 @@ def test_a_run_with_rounds_that_does_not_name_its_data_is_refused(make_config: C
 
 
 def test_what_clients_keep_to_themselves_does_not_stay_in_the_run(make_config: ConfigMaker) -> None:
-    config = make_config(federation__server_optimizer="scaffold", **OPTIMIZERS["scaffold"])
+    config = make_config(**SCAFFOLD)
     folder = stopped_run(config)
     assert [path.parent.name for path in folder.glob("rounds/*/state")] == ["0001"]
     resume_command(folder)
@@ -310,6 +348,110 @@ def test_resume_with_a_changed_config_names_the_keys(make_config: ConfigMaker, t
     train(make_config(federation__rounds=1))
     with pytest.raises(ConfigError, match=r"(?s)another configuration:.*train.learning_rate.*0\.5.*new run"):
         resume_command(tmp_path / "runs" / "tiny", overrides=["train.learning_rate=0.5"])
+
+
+def test_a_config_edited_in_the_run_directory_is_refused_and_the_keys_named(make_config: ConfigMaker) -> None:
+    folder = stopped_run(make_config())
+    path = folder / "config.toml"
+    original = path.read_text()
+    path.write_text(original.replace("learning_rate = 0.05", "learning_rate = 0.5").replace("rounds = 3", "rounds = 9"))
+    message = (
+        r"(?s)started with another configuration:\n    train\.learning_rate: 0\.05 -> 0\.5\n"
+        r"    federation\.rounds: 3 -> 9\nUndo them in .*config\.toml, or start a new run"
+    )
+    with pytest.raises(ConfigError, match=message):
+        resume_command(folder)
+    with pytest.raises(ConfigError, match=message):  # whatever else is given: who reads the run reads this file
+        resume_command(folder, overrides=["train.learning_rate=0.05", "federation.rounds=3"])
+    path.write_text(original)
+    resume_command(folder)
+
+
+def test_keys_that_change_no_bit_may_be_edited(make_config: ConfigMaker, tmp_path: Path) -> None:
+    folder = stopped_run(make_config())
+    moved = folder.rename(tmp_path / "elsewhere")
+    path = moved / "config.toml"
+    path.write_text(path.read_text().replace(f'folder = "{tmp_path}/runs"', 'folder = "other"'))
+    assert 'folder = "other"' in path.read_text()
+    resume_command(moved)
+
+
+@pytest.fixture
+def threads_set(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What torch was told, which is not done: the number of threads of these tests stays one."""
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    return told
+
+
+def test_a_resume_computes_with_as_many_threads_as_the_start_whatever_cores_are_free(
+    make_config: ConfigMaker, monkeypatch: pytest.MonkeyPatch, threads_set: list[int]
+) -> None:
+    monkeypatch.setattr(build, "_physical_cores", lambda: 3)
+    folder = stopped_run(make_config(run__threads=0))
+    monkeypatch.setattr(build, "_physical_cores", lambda: 2)
+    with pytest.raises(ConfigError, match=r"(?s)another configuration:\n    run\.threads: 3 -> 2\n"):
+        resume_command(folder, overrides=["run.threads=2"])
+    resume_command(folder, overrides=["run.threads=3"])
+    assert threads_set == [3, 3]
+    assert RunDirectory.open(folder).threads == 3
+    compare_run(folder, observer=Silence())
+    assert threads_set[-1] == 3  # the baselines too
+    assert RunDirectory.open(folder / "baselines" / "pooled").threads == 3
+
+
+def test_a_resume_with_the_kept_number_of_threads_needs_no_wish(
+    make_config: ConfigMaker, monkeypatch: pytest.MonkeyPatch, threads_set: list[int]
+) -> None:
+    monkeypatch.setattr(build, "_physical_cores", lambda: 3)
+    folder = stopped_run(make_config(run__threads=0))
+    monkeypatch.setattr(build, "_physical_cores", lambda: 1)
+    resume_command(folder)
+    assert threads_set == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("device", "cuda", r"started with run\.device cuda, and here it would go on with cpu: the result would be"),
+        ("dtype", "torch.bfloat16", r"started with model\.dtype torch\.bfloat16, and here .* with torch\.float32"),
+    ],
+)
+def test_a_resume_on_another_device_or_in_another_number_type_is_refused(
+    key: str, value: str, message: str, make_config: ConfigMaker
+) -> None:
+    folder = stopped_run(make_config())
+    RunDirectory.open(folder).set_status("interrupted", **{key: value})
+    with pytest.raises(RunDirectoryError, match=message):
+        resume_command(folder)
+    assert RunDirectory.open(folder).info[key] == value
+
+
+@pytest.mark.parametrize("content", ["{}", '{"name": "tiny"}'])
+def test_a_run_json_without_a_status_is_said_to_be_damaged(content: str, make_config: ConfigMaker) -> None:
+    folder = stopped_run(make_config())
+    (folder / "run.json").write_text(content)
+    with pytest.raises(RunDirectoryError, match=r"run\.json names no status: it is damaged"):
+        resume_command(folder)
+    with pytest.raises(RunDirectoryError, match=r"run\.json names no status: it is damaged"):
+        assess_run(folder)
+
+
+def test_clients_with_long_names_in_any_script_train_resume_and_compare(
+    make_config: ConfigMaker, tmp_path: Path, short_texts: Path
+) -> None:
+    names = {"north": "東京大学医学部附属病院" * 3, "south": "Ж" * 64, "west": "Clinic No. 3, St. Mary's / left wing"}
+    rows = short_texts.read_text()
+    for plain, name in names.items():
+        rows = rows.replace(f'"client": "{plain}"', f'"client": "{name}"')
+    (tmp_path / "own.jsonl").write_text(rows)
+    folder = stopped_run(make_config(data__path=str(tmp_path / "own.jsonl")))
+    resume_command(folder)
+    comparison = compare_run(folder, observer=Silence()).comparison
+    assert comparison is not None
+    assert {client.name for client in comparison.alone.clients} == set(names.values())
+    told = {RunDirectory.open(path).info["name"] for path in (folder / "baselines").iterdir()}
+    assert told == {"pooled", *(f"alone-{name}" for name in names.values())}
 
 
 def test_what_is_no_run_directory_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confide.baselines import Baseline, train_baselines
+from confide.baselines import Baseline, alone_name, train_baselines
 from confide.build import apply_threads, build_model, build_records, build_template
 from confide.config.load import load_config
 from confide.config.schema import Config
@@ -34,7 +34,8 @@ _MEASURES = {
     "perplexity": "exp(loss)",
     "token_accuracy": "share of the response's tokens that were the likeliest, given all tokens before them",
     "rouge_l": "mean ROUGE-L F-measure of greedy answers against the reference response, rouge_score, no stemming",
-    "exact_match": "share of greedy answers that end in the record's short answer",
+    "exact_match": "share of greedy answers that equal the record's short answer, but for case, punctuation and "
+    "articles; where that is a number, whose last number equals it",
     "choice_accuracy": "share of records whose right choice has the largest total log-likelihood as the response",
     "overall": "all clients' records together: loss, perplexity and token accuracy weighted by target tokens, the rest "
     "by records",
@@ -76,6 +77,7 @@ def assess_run(
     max_examples: int | None = None,
     max_new_tokens: int | None = None,
     watcher: Watcher | None = None,
+    model: AdaptedModel | None = None,
 ) -> Assessment:
     """Evaluates the last complete round of a run on every client's held-out records.
 
@@ -84,12 +86,13 @@ def assess_run(
         max_examples: held-out records per client, 0 = all; None as in the run's configuration.
         max_new_tokens: the longest greedy answer, 0 = no answers; None as in the run's configuration.
         watcher: whom to tell how far it is.
+        model: as `build_model` makes it for the run's configuration; None to do that here. Overwritten.
 
     Raises:
         RunDirectoryError: `run` is no run directory or has no complete round.
         DataError: no held-out records; see `evaluate_model`.
     """
-    assessor = _Assessor(run, max_examples, max_new_tokens, watcher or Watcher())
+    assessor = _Assessor(run, max_examples, max_new_tokens, watcher or Watcher(), model)
     return assessor.save(assessor.evaluate_federated(), comparison=None)
 
 
@@ -100,6 +103,7 @@ def compare_run(
     max_examples: int | None = None,
     max_new_tokens: int | None = None,
     watcher: Watcher | None = None,
+    model: AdaptedModel | None = None,
 ) -> Assessment:
     """Evaluates a finished run beside the base model, each client alone and all data pooled.
 
@@ -111,12 +115,13 @@ def compare_run(
         max_examples: see `assess_run`.
         max_new_tokens: see `assess_run`.
         watcher: whom to tell how far it is.
+        model: see `assess_run`.
 
     Raises:
         RunDirectoryError: as `assess_run`, or the run is not finished.
         DataError: as `assess_run`.
     """
-    assessor = _Assessor(run, max_examples, max_new_tokens, watcher or Watcher())
+    assessor = _Assessor(run, max_examples, max_new_tokens, watcher or Watcher(), model)
     comparison = assessor.compare(observer)
     return assessor.save(comparison.federated, comparison=comparison)
 
@@ -124,7 +129,14 @@ def compare_run(
 class _Assessor:
     """One run with its data and its model, and how it is measured."""
 
-    def __init__(self, run: Path, max_examples: int | None, max_new_tokens: int | None, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        run: Path,
+        max_examples: int | None,
+        max_new_tokens: int | None,
+        watcher: Watcher,
+        model: AdaptedModel | None,
+    ) -> None:
         self._directory = RunDirectory.open(run)
         self._adapter = self._directory.final  # refuses a run without a complete round before anything is loaded
         self._config: Config = load_config(self._directory.config_path)
@@ -135,7 +147,7 @@ class _Assessor:
         apply_threads(self._config)
         self._clients = build_records(self._config)
         self._directory.check_data({client.name: client.digest for client in self._clients})
-        self._model: AdaptedModel = build_model(self._config)
+        self._model: AdaptedModel = build_model(self._config) if model is None else model
         self._directory.check_base(self._model.base.name, self._model.base.digest)
         self._template: Template = build_template(self._config, self._model.tokenizer)
 
@@ -143,10 +155,10 @@ class _Assessor:
         return self._evaluate_adapter("federated", self._adapter, self._clients)
 
     def compare(self, observer: Observer) -> Comparison:
-        status = self._directory.info["status"]
+        status = self._directory.status
         if status != "finished":
             raise RunDirectoryError(
-                f"the run {self._directory.path} is {status}, expected finished: its baselines train as many rounds as "
+                f"the run {self._directory.path} is {status}, expected finished: its baselines train as long as "
                 f"it does. Finish it with `confide resume {self._directory.path}`."
             )
         federated = self.evaluate_federated()  # first: without held-out records there is nothing to train for
@@ -164,7 +176,7 @@ class _Assessor:
         measured = [client for client in self._clients if client.name not in federated.not_evaluated]
         alone: list[ClientScores] = []
         for client in measured:
-            alone += self._evaluate_adapter("alone", folders[f"alone-{client.name}"], [client]).clients
+            alone += self._evaluate_adapter("alone", folders[alone_name(client.name)], [client]).clients
         return Comparison(
             base=base,
             alone=Evaluation(clients=tuple(alone), not_evaluated=federated.not_evaluated),

@@ -5,7 +5,8 @@ record.json        the round's record (not in round 0)
 clients.json       what clients told about themselves: diagnostics, not for publication
 state/server.json               the server's state
 state/global.safetensors        the global state
-state/client-NAME.safetensors   what each client carries on its own
+state/client-NAME.safetensors   what each client carries on its own; the file is called by `file_name` of the client's
+                                name, and has the name inside
 """
 
 import json
@@ -13,20 +14,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
-from confide.errors import MessageError, RunDirectoryError
+from confide.errors import LayoutMismatchError, MessageError, RunDirectoryError
 from confide.global_state import GlobalState
+from confide.names import file_name
 from confide.parties.client import Client, ClientState
 from confide.parties.server import ServerState
 from confide.records import ClientDiagnostics, RoundRecord
 from confide.run import RECORD_FILE
 from confide.update import Layout, Vector
 
+_CLIENT = "client"
 _NUM_SEEN = "num_seen"
 _CONTROL = "control."
 
@@ -47,7 +49,7 @@ def save_state(folder: Path, *, writer: AdapterWriter, server: ServerState, clie
     writer.save(folder, shared.adapter)
     (state / "global.safetensors").write_bytes(shared.to_bytes())
     for client in clients:
-        _client_file(state, client.name).write_bytes(_pack(client.state))
+        _client_file(state, client.name).write_bytes(_pack(client.name, client.state))
     server_json = {
         "round_number": server.round_number,
         "adapter_digest": server.adapter_digest,
@@ -75,32 +77,37 @@ def load_state(folder: Path, *, layout: Layout, clients: Sequence[Client]) -> Se
     state = folder / "state"
     try:
         server = json.loads((state / "server.json").read_text())
+        found = ServerState(
+            round_number=int(server["round_number"]),
+            adapter_digest=str(server["adapter_digest"]),
+            current=frozenset(client.name for client in clients),
+            num_examples=dict(server["num_examples"]),
+        )
         shared = GlobalState.from_bytes((state / "global.safetensors").read_bytes(), layout)
         for client in clients:
-            client.state = _unpack(_client_file(state, client.name).read_bytes(), shared)
-    except (OSError, ValueError, KeyError, SafetensorError, MessageError) as error:
+            client.state = _unpack(_client_file(state, client.name), client.name, shared)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, MessageError, LayoutMismatchError) as error:
         raise RunDirectoryError(f"{folder} cannot be resumed from: {error}") from error
-    if server["adapter_digest"] != shared.digest:
+    if found.adapter_digest != shared.digest:
         raise RunDirectoryError(f"{folder} is damaged: the saved global state does not match its digest")
-    return ServerState(
-        round_number=int(server["round_number"]),
-        adapter_digest=shared.digest,
-        current=frozenset(client.name for client in clients),
-        num_examples=server["num_examples"],
-    )
+    return found
 
 
 def _client_file(state: Path, name: str) -> Path:
-    return state / f"client-{quote(name, safe='')}.safetensors"
+    return state / f"client-{file_name(name)}.safetensors"
 
 
-def _pack(state: ClientState) -> bytes:
+def _pack(name: str, state: ClientState) -> bytes:
     tensors = {_NUM_SEEN: np.array([state.num_seen], np.int64)}
-    data: bytes = save(tensors | {_CONTROL + digest: vector for digest, vector in state.controls.items()})
+    controls = {_CONTROL + digest: vector for digest, vector in state.controls.items()}
+    data: bytes = save(tensors | controls, metadata={_CLIENT: name})
     return data
 
 
-def _unpack(data: bytes, shared: GlobalState) -> ClientState:
-    tensors: Mapping[str, Vector] = load(data)
+def _unpack(path: Path, name: str, shared: GlobalState) -> ClientState:
+    with safe_open(path, framework="numpy") as file:
+        if (file.metadata() or {}).get(_CLIENT) != name:
+            raise ValueError(f"{path.name} is not the state of client {name}")
+        tensors: Mapping[str, Vector] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     controls = {name.removeprefix(_CONTROL): vector for name, vector in tensors.items() if name.startswith(_CONTROL)}
     return ClientState(shared=shared, num_seen=int(tensors[_NUM_SEEN][0]), controls=controls)

@@ -1,5 +1,6 @@
 """Runs a federation from its start, or from where it stopped, to its last round, and keeps it on disk."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,8 @@ from confide.run import RunDirectory
 from confide.tracking.tracker import Tracker
 from confide.transport.base import Transport
 from confide.update import Layout
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +63,14 @@ def start(federation: Federation, directory: RunDirectory) -> ServerState:
 
 
 def restore(federation: Federation, directory: RunDirectory) -> ServerState:
-    """Puts all parties back to the last complete round."""
+    """Puts all parties back to the last complete round; where no round is left, only mends the directory."""
     directory.clean()
     last = directory.last_round()
+    if 0 < federation.num_rounds == last:  # killed before it was called finished: the clients' states may be gone
+        directory.publish(last)
+        directory.rebuild_records()
+        digest = directory.records()[-1].adapter_digest
+        return ServerState(round_number=last, adapter_digest=digest, current=frozenset(), num_examples={})
     state = load_state(directory.round_folder(last), layout=federation.layout, clients=federation.clients)
     if state.round_number != last:
         raise RunDirectoryError(f"{directory.round_folder(last)} says it is round {state.round_number}")
@@ -99,11 +107,19 @@ def run(
     except BaseException as error:
         interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt)
         reason = str(error) if isinstance(error, ConfideError) else type(error).__name__
-        directory.set_status("interrupted" if interrupted else "failed", reason=reason)
+        _note_end(directory, "interrupted" if interrupted else "failed", reason)
         raise
+    directory.drop_state(directory.last_round())  # first: a run that is called finished keeps nothing of the clients'
     directory.set_status("finished", reason="")
-    directory.drop_state(directory.last_round())
     return directory.records()
+
+
+def _note_end(directory: RunDirectory, status: str, reason: str) -> None:
+    """Writes how a run ended, where that can be written: what ended it matters more."""
+    try:
+        directory.set_status(status, reason=reason)
+    except ConfideError as error:
+        _log.warning("the run's status could not be written: %s", error)
 
 
 def _one_round(

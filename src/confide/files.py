@@ -3,13 +3,14 @@
 The rule for every file of a run directory: write to a temporary sibling, fsync, rename, fsync the folder.
 """
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from confide.errors import StorageError
@@ -65,6 +66,31 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def sole_maker(path: Path) -> Iterator[None]:
+    """Lets one process at a time make `path`, and first removes what killed ones left of it.
+
+    Whoever makes a path so waits for the others: it is for the work of an instant. Where a file system cannot lock a
+    folder, nobody waits and nothing is removed.
+
+    Raises:
+        StorageError: the folder that `path` will be in cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # With the lock in hand no other process is making it: what lies here was left by a killed one.
+            _remove([one for one in path.parent.glob(f"{_TEMPORARY_PREFIX}*") if _final_name(one.name) == path.name])
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sync_tree(folder: Path) -> None:
     """Waits until everything in `folder` is on the disk."""
     for path in sorted(folder.rglob("*")):
@@ -85,7 +111,11 @@ def point_link(link: Path, target: str) -> None:
 
 def remove_temporaries(folder: Path) -> None:
     """Removes what a killed process left half written directly under `folder`."""
-    for leftover in folder.glob(f"{_TEMPORARY_PREFIX}*"):
+    _remove(folder.glob(f"{_TEMPORARY_PREFIX}*"))
+
+
+def _remove(leftovers: Iterable[Path]) -> None:
+    for leftover in leftovers:
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:
@@ -100,11 +130,16 @@ def sha256_of_file(path: Path) -> str:
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Says which file could not be written, why, and what to do; inside a temporary folder, by its final path."""
-    final = Path(*(_TEMPORARY_MARK.sub("", part) for part in path.parts))
+    final = Path(*map(_final_name, path.parts))
     return StorageError(
         f"cannot write {final}: {error.strerror or error}. What was saved before is intact. "
         "Free some space or fix the permissions."
     )
+
+
+def _final_name(name: str) -> str:
+    """The name that a temporary file or folder gets in the end."""
+    return _TEMPORARY_MARK.sub("", name)
 
 
 def _sync(path: Path) -> None:

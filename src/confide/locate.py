@@ -23,14 +23,17 @@ class ModelPlace:
     Attributes:
         base: the whole model, in any of the words `load_base_model` takes.
         adapter: the folder of the adapter on it; None for a model that stands alone.
-        template: the name of the template it was trained with; "auto" where nothing says.
+        run: the run directory that the adapter lies in; None if in none.
+        template: the name of the template it was trained with; None if it was trained on plain text, which is put into
+            none; "auto" where nothing says.
         device: as in `load_base_model`; so are `dtype`, `load_in_8bit`, `load_in_4bit` and `seed`.
         base_digest: of the base weights it was trained on, and `base_dtype` what they were held in; None if unknown.
     """
 
     base: str
     adapter: Path | None = None
-    template: str = "auto"
+    run: Path | None = None
+    template: str | None = "auto"
     device: str = "auto"
     dtype: str = "auto"
     load_in_8bit: bool = False
@@ -43,6 +46,12 @@ class ModelPlace:
     def is_quantized(self) -> bool:
         """Whether the base model is held in 8 or 4 bits."""
         return self.load_in_8bit or self.load_in_4bit
+
+    @property
+    def sources(self) -> list[Path]:
+        """The folders and files that it is made from, as far as they were named by their place on this machine."""
+        named = (self.run, self.adapter, Path(self.base).expanduser())
+        return [path for path in named if path is not None and path.exists()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +126,8 @@ def _in_run(directory: RunDirectory, adapter: Path, base: str | None) -> ModelPl
     place = ModelPlace(
         base=base or config.model.base,
         adapter=adapter,
-        template=config.data.template,
+        run=directory.path,
+        template=None if directory.info.get("contents") == ["text"] else config.data.template,
         device=config.run.device,
         dtype=config.model.dtype,
         seed=config.run.seed,

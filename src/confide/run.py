@@ -1,6 +1,7 @@
 """The run directory: where everything about a run lies, and how it survives a kill at any moment.
 
-    run.json             name, status, versions, seed, machine, command
+    run.json             name, status, versions, seed, machine, command; the configuration, and what was resolved at the
+                         start (threads, device, dtype): a resume keeps to them
     config.toml          as resolved
     rounds.jsonl         one object a round
     rounds/0007/         after round 7: the global adapter in PEFT's format, record.json, clients.json; in the newest
@@ -15,20 +16,23 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from confide.errors import RunDirectoryError
-from confide.files import atomic_folder, point_link, remove_temporaries, storage_error, write_atomic
+from confide.files import atomic_folder, point_link, remove_temporaries, sole_maker, storage_error, write_atomic
+from confide.machine import describe_machine, installed_versions
 from confide.records import RoundRecord
 
 RECORD_FILE = "record.json"
+_ROUND = re.compile("[0-9]{4}|[1-9][0-9]{4,}")
 _VERSIONED = ("confide", "torch", "transformers", "peft", "numpy", "safetensors")
 
 
@@ -63,11 +67,12 @@ class RunDirectory:
             "seed": seed,
             "created": _now(),
             "command": shlex.join(["confide", *sys.argv[1:]]),
-            "versions": _versions(),
-            "machine": _machine(),
+            "versions": {"python": platform.python_version(), **installed_versions(_VERSIONED)},
+            "machine": describe_machine(),
+            "config": tomllib.loads(config_toml),
             **notes,
         }
-        with atomic_folder(path, replace=False) as folder:
+        with sole_maker(path), atomic_folder(path, replace=False) as folder:
             (folder / "rounds").mkdir()
             write_atomic(folder / "config.toml", config_toml)
             write_atomic(folder / "rounds.jsonl", "")
@@ -90,14 +95,46 @@ class RunDirectory:
 
     @property
     def info(self) -> dict[str, object]:
-        """The content of run.json."""
+        """The content of run.json.
+
+        Raises:
+            RunDirectoryError: it cannot be read, or lacks what every run has.
+        """
         try:
             info = json.loads((self.path / "run.json").read_text())
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise RunDirectoryError(f"{self.path / 'run.json'} cannot be read: {error}") from error
         if not isinstance(info, dict):
             raise RunDirectoryError(f"{self.path / 'run.json'} holds no JSON object")
+        if not isinstance(info.get("status"), str):
+            raise RunDirectoryError(f"{self.path / 'run.json'} names no status: it is damaged. Start a new run.")
         return info
+
+    @property
+    def status(self) -> str:
+        """How the run stands: "running", "finished", "interrupted" or "failed"."""
+        return str(self.info["status"])
+
+    @property
+    def run_id(self) -> str:
+        """The run's own id, which no other run has."""
+        return str(self._noted("id"))
+
+    @property
+    def config_values(self) -> dict[str, object]:
+        """The configuration that the run was started with, as sections of keys."""
+        values = self._noted("config")
+        if not isinstance(values, dict):
+            raise RunDirectoryError(f"{self.path / 'run.json'} is damaged: config is no object")
+        return values
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that the run was started with; 0 where that is not known, as nothing has been trained yet."""
+        threads = self._known("threads", 0)
+        if not isinstance(threads, int):
+            raise RunDirectoryError(f"{self.path / 'run.json'} is damaged: threads is no whole number")
+        return threads
 
     @property
     def config_path(self) -> Path:
@@ -130,6 +167,20 @@ class RunDirectory:
                 f"{digest[:12]}). Use the same base model, or start a new run."
             )
 
+    def check_device(self, device: str, dtype: str) -> None:
+        """Refuses another device or number type than the run was started with: its bits would be others.
+
+        Raises:
+            RunDirectoryError: they are not the same.
+        """
+        for key, what, now in (("device", "run.device", device), ("dtype", "model.dtype", dtype)):
+            known = self._known(key, now)
+            if known != now:
+                raise RunDirectoryError(
+                    f"the run {self.path} was started with {what} {known}, and here it would go on with {now}: the "
+                    "result would be another. Go on where it was started, or start a new run."
+                )
+
     def check_data(self, digests: Mapping[str, str]) -> None:
         """Refuses other data than the run was started with; a run without a round yet takes any.
 
@@ -159,9 +210,26 @@ class RunDirectory:
             )
         return info.get(key, now)
 
+    def _noted(self, key: str) -> object:
+        """What run.json says of `key`, which is there from the start."""
+        info = self.info
+        if key not in info:
+            raise RunDirectoryError(f"{self.path / 'run.json'} has no {key}: it is damaged. Start a new run.")
+        return info[key]
+
     def drop_state(self, number: int) -> None:
-        """Removes what only a resume from round `number` needs: it holds what clients keep to themselves."""
-        shutil.rmtree(self.round_folder(number) / "state", ignore_errors=True)
+        """Removes what only a resume from round `number` needs: it holds what clients keep to themselves.
+
+        Raises:
+            StorageError: it is there and cannot be removed.
+        """
+        state = self.round_folder(number) / "state"
+        try:
+            shutil.rmtree(state)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_error(state, error) from error
 
     def last_round(self) -> int:
         """The number of the last complete round; 0 if only the start is saved.
@@ -178,7 +246,9 @@ class RunDirectory:
 
     def rounds(self) -> list[int]:
         """The numbers of all complete rounds, ascending."""
-        return sorted(int(folder.name) for folder in (self.path / "rounds").glob("[0-9]*") if folder.is_dir())
+        # A copy such as 0002.bak that somebody put there is no round.
+        found = [folder for folder in (self.path / "rounds").glob("[0-9]*") if _ROUND.fullmatch(folder.name)]
+        return sorted(int(folder.name) for folder in found if folder.is_dir())
 
     def round_folder(self, number: int) -> Path:
         """Where round `number` is or will be."""
@@ -252,17 +322,3 @@ class RunDirectory:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _VERSIONED:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
-def _machine() -> dict[str, str]:
-    return {"system": platform.system(), "architecture": platform.machine(), "processor": platform.processor()}

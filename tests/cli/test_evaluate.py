@@ -1,5 +1,6 @@
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from confide.cli.train import train
 from confide.config.load import dump_toml, parse_config
 from confide.config.schema import Config
 from confide.errors import DataError, RunDirectoryError
+from confide.evaluate.metrics import is_exact_match
 from confide.federate import Observer
 from confide.records import RoundRecord
+from confide.run import RunDirectory
 
 MODELS = ["base", "alone", "federated", "pooled"]
 
@@ -143,5 +146,36 @@ def test_a_baselines_own_configuration_can_be_read_again(optimizer: str, make_co
     }
     scaffold: dict[str, Any] = {"train__optimizer": "sgd", "federation__weights": "equal", "train__clip_grad_norm": 0.0}
     config = make_config(federation__server_optimizer=optimizer, **settings.get(optimizer, scaffold))
-    for baseline in plan_baselines(config, build_records(config)):
+    clients = build_records(config)
+    for baseline in plan_baselines(config, clients, {client.name: 2 for client in clients}):
         assert parse_config(tomllib.loads(dump_toml(baseline.config))) == baseline.config
+
+
+def test_a_client_alone_takes_the_local_steps_that_it_took_in_the_federation(
+    make_config: Callable[..., Config],
+) -> None:
+    """Five rounds of one client each: nobody is in all of them, and with the seed 0 one client is in none."""
+    one_each = {"federation__clients_per_round": 1, "federation__min_clients": 1}
+    run = train(make_config(federation__rounds=5, evaluate__max_new_tokens=1, **one_each))
+    rounds = Counter(member for record in RunDirectory.open(run).records() for member in record.members)
+    assert sum(rounds.values()) == 5
+    assert len(rounds) == 2
+    comparison = compare_run(run, observer=Rounds()).comparison
+    found = {folder.name: RunDirectory.open(folder).last_round() for folder in (run / "baselines").iterdir()}
+    assert found == {"pooled": 5} | {f"alone-{name}": count for name, count in rounds.items()}
+    assert comparison is not None
+    (idle,) = {client.name for client in comparison.alone.clients} - rounds.keys()
+    base, alone = (
+        next(client.scores.value("loss") for client in evaluation.clients if client.name == idle)
+        for evaluation in (comparison.base, comparison.alone)
+    )
+    assert alone == base
+
+
+def test_the_exact_match_that_evaluate_describes_is_the_one_it_measures(app: typer.Typer, tiny_run: Path) -> None:
+    described = json.loads(_evaluate(app, str(tiny_run), "--json"))["measures"]["exact_match"]
+    assert "equal the record's short answer" in described
+    assert not is_exact_match("Asthma", "The answer is asthma")
+    assert is_exact_match("Asthma", "the asthma!")
+    assert "a number, whose last number equals it" in described
+    assert is_exact_match("18", "9 and 9 make 18")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from typer.testing import CliRunner
 
 from confide.cli.generate import generate_command
 from confide.cli.merge import merge_command
-from confide.errors import DataError, ModelError, RunDirectoryError, UsageError
+from confide.cli.train import train
+from confide.config.schema import Config
+from confide.errors import DataError, RunDirectoryError, UsageError
 from confide.model.tiny import make_byte_tokenizer
 
 PROMPTS = ["How many is 2 and 2?", "And then?"]
@@ -82,6 +85,9 @@ def test_text_output_marks_prompts_and_answers_that_were_cut(app: typer.Typer, t
     [
         (["--top-p", "0.5"], UsageError, "--top-p changes nothing at temperature 0"),
         (["--top-p", "1.5", "--temperature", "1"], UsageError, "--top-p is 1.5, expected more than 0"),
+        (["--temperature", "nan"], UsageError, r"--temperature is nan, expected 0 .* or 0\.01 to 100"),
+        (["--temperature", "inf"], UsageError, "--temperature is inf, expected 0"),
+        (["--temperature", "1e-30"], UsageError, "--temperature is 1e-30, expected 0"),
         (["--round", "9"], RunDirectoryError, "has no round 9: rounds 0 to 2 are there"),
         (["--file", "missing.txt"], UsageError, "both as arguments and with --file"),
     ],
@@ -100,33 +106,24 @@ def test_a_missing_prompt_file_and_no_prompt_are_refused(app: typer.Typer, tiny_
         _run(app, "generate", str(tiny_run), stdin="\n \n")
 
 
-def test_merge_refuses_what_it_cannot_do(app: typer.Typer, tiny_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "merged"
-    with pytest.raises(ModelError, match="neither a run directory nor a folder with a PEFT adapter"):
-        _run(app, "merge", "tiny-llama", str(out))
-    with pytest.raises(UsageError, match="--dtype is 'int8', expected one of"):
-        _run(app, "merge", str(tiny_run), str(out), "--dtype", "int8")
-    with pytest.raises(ModelError, match="does not fit the base model"):
-        _run(app, "merge", str(tiny_run), str(out), "--base", "tiny-gpt2")
-    assert not out.exists()
-    out.mkdir()
-    (out / "notes.txt").touch()
-    with pytest.raises(ModelError, match=r"exists and is not empty.*--force"):
-        _run(app, "merge", str(tiny_run), str(out))
-    _run(app, "merge", str(tiny_run), str(out), "--force", "--dtype", "bfloat16")
-    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
-    assert not (out / "notes.txt").exists()
+def test_an_unknown_template_is_refused_before_anything_is_looked_for(app: typer.Typer) -> None:
+    with pytest.raises(UsageError, match=r"--template is 'foo', expected one of: auto, alpaca, vicuna, chat, plain"):
+        _run(app, "generate", "no-such-model", "A prompt", "--template", "foo")
 
 
-def test_merge_refuses_a_quantised_base_unless_another_is_named(
-    app: typer.Typer, tiny_run: Path, tmp_path: Path
+def test_a_prompt_beyond_the_models_positions_is_refused_naming_the_option(app: typer.Typer) -> None:
+    with pytest.raises(UsageError, match=r"an answer of up to 1020 need \d+ positions, but .* Lower --max-new-tokens"):
+        _run(app, "generate", "tiny-gpt2", "A prompt", "--max-new-tokens", "1020")
+
+
+def test_a_run_that_learnt_plain_text_goes_on_with_the_prompt_as_it_is(
+    app: typer.Typer, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    config = (tiny_run / "config.toml").read_text()
-    quantised = config.replace("load_in_8bit = false", "load_in_8bit = true").replace('"cpu"', '"auto"')
-    (tiny_run / "config.toml").write_text(quantised)
-    try:
-        with pytest.raises(ModelError, match=r"in 8 or 4 bits.*--base tiny-llama"):
-            _run(app, "merge", str(tiny_run), str(tmp_path / "merged"))
-        _run(app, "merge", str(tiny_run), str(tmp_path / "merged"), "--base", "tiny-llama")
-    finally:
-        (tiny_run / "config.toml").write_text(config)
+    path = tmp_path / "texts.jsonl"
+    rows = [{"text": f"note {number} of {name}", "client": name} for name in ("a", "b", "c") for number in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = train(make_config(data__path=str(path), data__template="auto", federation__rounds=1))
+    expected = _answers(app, run, *PROMPTS, "--raw")
+    assert _answers(app, run, *PROMPTS) == expected
+    assert _answers(app, run / "final", *PROMPTS) == expected
+    assert _answers(app, run, *PROMPTS, "--template", "chat") != expected

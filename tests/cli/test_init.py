@@ -1,3 +1,4 @@
+import json
 import tomllib
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def test_init_without_a_path_writes_confide_toml_here(tmp_path: Path, monkeypatc
     assert result.exit_code == 0
     assert Path("confide.toml").read_text() == starter_toml()
     assert "confide train confide.toml" in result.stdout
+
+
+def test_init_as_json_prints_where_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "first.toml"
+    result = CliRunner().invoke(app, [str(path), "--json"])
+    assert json.loads(result.stdout) == {"path": str(path)}
+    assert load_config(path).run.name == "clinics"
+    again = CliRunner().invoke(app, [str(path), "--json"])
+    assert isinstance(again.exception, ConfigError)
+    assert again.stdout == ""
 
 
 def test_init_leaves_an_existing_file_as_it_is(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import io
 import re
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from confide.cli.progress import RunDisplay, StopSwitch
+from confide.cli.progress import RunDisplay, StopSwitch, round_line
+from confide.records import RoundRecord
 from confide.train.local import StepReport
 
 
@@ -40,3 +42,39 @@ def test_rounds_clients_and_steps_are_counted(steps: list[tuple[str, int]], clie
 
 def test_nothing_moves_where_nobody_watches() -> None:
     assert watch([("north", 1)], is_terminal=False) == ""
+
+
+def record(**changes: Any) -> RoundRecord:
+    values: dict[str, Any] = {
+        "round_number": 3,
+        "cohort": ("north", "south", "west"),
+        "members": ("north", "south", "west"),
+        "failures": {},
+        "learning_rate": 1e-3,
+        "loss": 1.8342,
+        "held_out_loss": None,
+        "update_norm": 0.5,
+        "bytes_up": 1_240_000,
+        "bytes_down": 1_240_000,
+        "seconds": {"local": 0.8, "total": 14.2},
+        "sealing": "plain",
+        "is_sealed": False,
+        "privacy": "no formal guarantee",
+        "epsilon": None,
+        "adapter_digest": "0" * 64,
+    }
+    return RoundRecord(**(values | changes))
+
+
+def test_round_lines_are_aligned_whatever_the_numbers() -> None:
+    small = record(round_number=1, loss=0.0123, bytes_up=9_000, seconds={"local": 0.1, "total": 0.2})
+    large = record(loss=123.4, bytes_up=41_234_567_890, seconds={"local": 3600.0, "total": 12345.6}, held_out_loss=99.5)
+    lines = [round_line(each, 10) for each in (small, record(), large)]
+    assert [[at for at, mark in enumerate(line) if mark == "|"][:6] for line in lines[1:]] == [
+        [at for at, mark in enumerate(lines[0]) if mark == "|"]
+    ] * 2
+    assert lines[1] == (
+        "round 03/10 | clients 3/3 | loss   1.8342 | epsilon none | sent     1.24 MB | "
+        "train     0.8 s | total    14.2 s"
+    )
+    assert lines[2].endswith(" | held-out  99.5000")

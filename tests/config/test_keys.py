@@ -34,7 +34,7 @@ def test_rules_speak_of_keys_that_exist() -> None:
     [
         ("lora.rank", "a whole number >= 1"),
         ("lora.dropout", "a number >= 0 and < 1"),
-        ("train.learning_rate", "a number > 0"),
+        ("train.learning_rate", "a number > 0 and <= 100"),
         ("model.load_in_4bit", "true or false"),
         ("train.optimizer", 'one of "adamw", "sgd"'),
         ("seal.scheme", '"plain"'),

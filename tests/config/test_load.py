@@ -126,6 +126,11 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(tmp_path: Path, c
         ("lora.alpha=true", "lora.alpha is true, expected a number > 0."),
         ("lora.alpha=inf", "lora.alpha is inf, expected a number > 0. It has to be finite."),
         ("lora.dropout=nan", "lora.dropout is nan, expected a number >= 0 and < 1. It has to be finite."),
+        ("train.learning_rate=1e300", "train.learning_rate is 1e+300, expected a number > 0 and <= 100."),
+        (
+            "federation.server_learning_rate=1e300",
+            "federation.server_learning_rate is 1e+300, expected a number >= 0 and <= 100.",
+        ),
         ("lora.dropout=1", "lora.dropout is 1, expected a number >= 0 and < 1."),
         ("model.load_in_8bit=1", "model.load_in_8bit is 1, expected true or false."),
         ('model.load_in_8bit="true"', "expected true or false. Leave out the quotes: load_in_8bit = true"),

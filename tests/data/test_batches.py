@@ -1,3 +1,6 @@
+import time
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -84,6 +87,53 @@ def test_three_passes_in_one_round_give_batches_of_different_examples() -> None:
     walk = example_order(24, 0, 72, seed=0, client="north")
     batches = plan_batches(walk, list(range(24)), 8, np.random.default_rng(0))
     assert [len(set(batch)) for batch in batches] == [8] * 9
+
+
+def slow_plan(walk: Sequence[int], lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[list[int]]:
+    """The slow twin: for every batch it looks at the whole rest of the walk, and copies it."""
+    met: Counter[int] = Counter()
+    passes = []
+    for position in walk:
+        passes.append(met[position])
+        met[position] += 1
+    shuffled = [int(at) for at in rng.permutation(len(walk))]
+    shuffled.sort(key=lambda at: (passes[at], lengths[walk[at]]))
+    waiting = [walk[at] for at in shuffled]
+    batches = []
+    while waiting:
+        batch: list[int] = []
+        rest: list[int] = []
+        for position in waiting:
+            (batch if len(batch) < size and position not in batch else rest).append(position)
+        missing = size - len(batch)
+        batches.append(batch + rest[:missing])
+        waiting = rest[missing:]
+    return [batches[number] for number in rng.permutation(len(batches))]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    num_examples=st.integers(1, 12),
+    start=st.integers(0, 30),
+    count=st.integers(0, 60),
+    batch_size=st.integers(1, 15),
+    seed=st.integers(0, 2**32),
+)
+def test_batches_are_those_of_the_slow_twin(
+    num_examples: int, start: int, count: int, batch_size: int, seed: int
+) -> None:
+    walk = example_order(num_examples, start, count, seed=seed, client="north")
+    lengths = [10 + position // 3 for position in range(num_examples)]
+    planned = plan_batches(walk, lengths, batch_size, np.random.default_rng(seed))
+    assert planned == slow_plan(walk, lengths, batch_size, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("num_examples", [3, 300_000])
+def test_a_long_walk_is_planned_in_seconds(num_examples: int) -> None:
+    walk = example_order(num_examples, 0, 300_000, seed=0, client="north")
+    began = time.process_time()
+    plan_batches(walk, [5] * num_examples, 4, np.random.default_rng(0))
+    assert time.process_time() - began < 10  # under one; work that grew with the square would take minutes
 
 
 def test_the_order_of_batches_is_not_by_length() -> None:

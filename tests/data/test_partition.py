@@ -89,13 +89,12 @@ def test_a_cap_keeps_a_subset_of_what_a_client_would_have(scheme: str, max_rows:
 @given(num_records=st.integers(1, 60), held_out=st.floats(0, 0.99))
 def test_held_out_records_are_the_share_but_never_all_nor_none_of_two(num_records: int, held_out: float) -> None:
     (client,) = divide(make_records(num_records), "iid", 1, held_out=held_out)
-    expected = round(held_out * num_records)
-    if held_out > 0 and num_records >= 2:
-        assert 1 <= len(client.held_out) <= num_records - 1
-        assert abs(len(client.held_out) - expected) <= 1
-    else:
-        assert len(client.held_out) == expected or num_records == 1
     assert len(client.train) + len(client.held_out) == num_records
+    if held_out == 0 or num_records == 1:
+        assert not client.held_out
+    else:
+        assert 1 <= len(client.held_out) <= num_records - 1
+        assert abs(len(client.held_out) - round(held_out * num_records)) <= 1
 
 
 def test_natural_clients_own_what_their_name_stands_on() -> None:
@@ -221,3 +220,27 @@ def test_a_skew_that_leaves_a_client_empty_says_what_to_change() -> None:
 def test_an_unknown_partition_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"data\.partition is 'even', expected one of: natural, iid, dirichlet"):
         divide(make_records(20), "even")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("東" * 43, r"the client name '\\u6771.*\.\.\.' is longer than 128 bytes"),
+        ("north ", "the client name 'north ' is not printable text without space at either end"),
+        ("no\nrth", r"the client name 'no\\nrth' is not printable text"),
+        ("e\u0301", r"the client name 'e\\u0301' is not in Unicode normal form C"),
+    ],
+)
+def test_what_cannot_be_a_clients_name_is_refused(name: str, problem: str) -> None:
+    records = [Record(record_id=str(number), content=Text(text="a"), client=name) for number in range(3)]
+    with pytest.raises(DataError, match=rf"{problem}.*Expected 1 to 128 bytes.*data\.client_column"):
+        partition_records(records, scheme="natural", seed=0)
+    assert len(partition_records(records, scheme="iid", seed=0, num_clients=1)) == 1  # which reads no client
+
+
+def test_a_clients_name_may_be_in_any_script() -> None:
+    names = ["東" * 42, "Clinic No. 3, St. Mary's", "é"]
+    records = [
+        Record(record_id=f"{name}-{number}", content=Text(text="a"), client=name) for name in names for number in "12"
+    ]
+    assert [client.name for client in partition_records(records, scheme="natural", seed=0)] == sorted(names)

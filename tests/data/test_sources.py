@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from confide.data.examples import Instruction, Record, Text
 from confide.data.rows import ColumnNames
@@ -27,6 +28,7 @@ RECORDS = [
     for row in ROWS
 ]
 NESTED = 100_000  # lists in lists: more than any interpreter's JSON reader follows
+HTTP_ERROR = HfHubHTTPError.__bases__[0]  # of the hub client's HTTP library; its timeouts are no OSError
 SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
@@ -43,8 +45,8 @@ def as_csv(rows: list[dict[str, str]]) -> bytes:
 
 
 def as_parquet(rows: list[dict[str, str]]) -> bytes:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
     return buffer.getvalue()
@@ -99,6 +101,12 @@ def test_the_byte_order_mark_of_a_spreadsheet_is_no_part_of_the_first_column(tmp
     assert load_records("auto", str(path))[0].content == Text(text="hello")
 
 
+def test_empty_names_that_a_spreadsheet_leaves_behind_are_no_duplicates(tmp_path: Path) -> None:
+    path = tmp_path / "wards.csv"
+    path.write_text("text,,\nhello,,\n")
+    assert load_records("auto", str(path))[0].content == Text(text="hello")
+
+
 def test_column_names_are_passed_on(tmp_path: Path) -> None:
     path = tmp_path / "wards.jsonl"
     path.write_text('{"note": "hello", "ward": "north"}')
@@ -122,6 +130,14 @@ def test_column_names_are_passed_on(tmp_path: Path) -> None:
             b"text,choices\na,[1" + b"0" * 5000 + b"]",
             r"w\.csv, line 2: column 'choices' holds .*too many digits",
         ),
+        (
+            "w.jsonl",
+            b'{"text": "a"}\n{"text": "\\ud83d\\ude00"}\n{"text": "b\\ud800"}\n',  # the pair in line 2 is a smile
+            r"w\.jsonl, line 3: JSON with half a surrogate pair",
+        ),
+        ("w.jsonl", b'{"text": "a", "\\uDFFF": 1}\n', r"w\.jsonl, line 1: JSON with half a surrogate pair"),
+        ("w.csv", b'text,choices\na,"[""\\udc00""]"\n', r"w\.csv, line 2: column 'choices' .*half a surrogate pair"),
+        ("w.csv", b"\ntext,client,text\na,b,c\n", r"w\.csv, line 2: 2 columns are called 'text', expected different"),
         ("w.jsonl", b'{"text": "a"}\n["b"]\n', r"w\.jsonl, line 2: a list, expected one JSON object a line"),
         ("w.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', r"w\.jsonl, line 2: not UTF-8"),
         ("w.jsonl", b"\n\n", r"w\.jsonl holds no rows"),
@@ -140,7 +156,7 @@ def test_a_bad_file_is_refused_with_its_name_line_and_reason(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     if name.endswith(".parquet"):
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", reason="needs the extra parquet")
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         load_records("auto", str(tmp_path / name))
@@ -176,11 +192,19 @@ def test_an_unknown_source_lists_the_known_ones() -> None:
         load_records("xml", "wards.xml")
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Couldn't reach someone/notes"),
+        HTTP_ERROR("Couldn't reach someone/notes: timed out"),
+        RuntimeError("Dataset scripts are no longer supported. Couldn't reach a table"),
+    ],
+)
+def test_a_hub_that_gives_no_data_set_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs the extra hub")
 
     def unreachable(path: str, *, split: str) -> None:
-        raise ConnectionError(f"Couldn't reach {path}")
+        raise error
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     expected = r"cannot load 'someone/notes', split 'test', .*Couldn't reach.*save the data as a \.jsonl file"
@@ -189,7 +213,7 @@ def test_a_hub_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.Monkey
 
 
 def test_a_hub_data_set_is_read_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="needs the extra hub")
     loaded = datasets.Dataset.from_list([{"text": "a", "label": 1}, {"text": "b", "label": 0}])
     monkeypatch.setattr(
         datasets, "load_dataset", lambda path, *, split: {("someone/notes", "dev"): loaded}[path, split]

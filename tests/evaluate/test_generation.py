@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from confide.errors import UsageError
 from confide.evaluate.generation import Answer, Sampling, end_token_ids, evaluation_mode, generate_answers
 
 VOCABULARY = 61
@@ -173,3 +174,14 @@ def test_end_tokens_are_the_templates_and_the_models() -> None:
     assert end_token_ids(module, ()) == (END,)
     module.generation_config.eos_token_id = [3, END]  # type: ignore[union-attr]
     assert end_token_ids(module, (7,)) == (3, 7, END)
+
+
+def test_an_answer_beyond_a_table_of_positions_is_refused_with_the_keys() -> None:
+    gpt2, prompts = _tiny_gpt2(), [[5], [7] * 123]
+    assert len(_generate(gpt2, prompts, max_new_tokens=5, end_token_ids=(VOCABULARY + 1,))[1].token_ids) == 5
+    expected = (
+        r"a prompt of 123 tokens and an answer of up to 6 need 129 positions, but the model has 128\. Lower --max-"
+    )
+    with pytest.raises(UsageError, match=expected):
+        _generate(gpt2, prompts, max_new_tokens=6)
+    assert len(_generate(_tiny_llama(), prompts, max_new_tokens=6, end_token_ids=(VOCABULARY + 1,))) == 2  # rotary

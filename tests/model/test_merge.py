@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,15 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from confide.errors import ModelError
-from confide.model.merge import adapter_base, attach_adapter, is_adapter_folder, merge_adapter, save_model
+from confide.model.load import load_base_model
+from confide.model.merge import (
+    adapter_base,
+    attach_adapter,
+    check_apart,
+    is_adapter_folder,
+    merge_adapter,
+    save_model,
+)
 
 VOCABULARY = 53
 
@@ -125,9 +134,64 @@ def test_a_folder_with_files_is_replaced_only_when_asked(tmp_path: Path) -> None
     save_model(_tiny_llama(), FakeTokenizer(), folder)  # an empty folder is free
     with pytest.raises(ModelError, match=r"exists and is not empty.*--force"):
         save_model(_tiny_llama(), FakeTokenizer(), folder)
-    (folder / "old").touch()
+    (folder / "chat_template.jinja").touch()
     save_model(_tiny_llama(), FakeTokenizer(), folder, replace=True)
-    assert not (folder / "old").exists()
+    assert not (folder / "chat_template.jinja").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("notes.txt", "it has notes.txt in it"),
+        ("letters", "it has letters in it"),
+        (".git", "it has .git in it"),
+        ("adapter_config.json", "it has adapter_config.json in it"),
+        ("run.json", "it has run.json in it"),
+    ],
+)
+def test_what_holds_more_than_a_saved_model_is_never_replaced(name: str, reason: str, tmp_path: Path) -> None:
+    folder = tmp_path / "merged"
+    save_model(_tiny_llama(), FakeTokenizer(), folder)
+    (folder / name).mkdir()
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(
+        ModelError, match=rf"is not just a saved model \({re.escape(reason)}\).*Give another folder, or"
+    ):
+        save_model(_tiny_llama(), FakeTokenizer(), folder, replace=True)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_what_is_no_whole_model_is_never_replaced(missing: str, tmp_path: Path) -> None:
+    folder = tmp_path / "merged"
+    save_model(_tiny_llama(), FakeTokenizer(), folder)
+    (folder / missing).unlink()
+    with pytest.raises(ModelError, match=r"is not just a saved model \(it lacks config.json or weights\)"):
+        save_model(_tiny_llama(), FakeTokenizer(), folder, replace=True)
+
+
+def test_everything_that_transformers_writes_for_a_model_may_be_replaced(tmp_path: Path) -> None:
+    base = load_base_model("tiny-llama")
+    folder = tmp_path / "merged"
+    base.tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    base.tokenizer.save_pretrained(folder)
+    base.module.save_pretrained(folder, max_shard_size="50KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    save_model(_tiny_llama(), FakeTokenizer(), folder, replace=True)
+    assert not list(folder.glob("model-*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("out", "where"),
+    [("runs/first", "is"), ("runs/first/merged", "lies inside"), ("runs", "is around"), ("link", "is")],
+)
+def test_a_model_is_not_written_over_what_it_is_made_from(out: str, where: str, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "first"
+    run.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(run)
+    with pytest.raises(ModelError, match=rf"{out} {where} .*first, which the model is made from\. Give a folder apart"):
+        check_apart(tmp_path / out, [run])
+    check_apart(tmp_path / "runs" / "first-merged", [run])
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
@@ -142,11 +206,12 @@ def test_a_save_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     folder = tmp_path / "merged"
-    folder.mkdir()
-    (folder / "old").touch()
+    save_model(_tiny_llama(), FakeTokenizer(), folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(KeyboardInterrupt):
-        save_model(_tiny_llama(), FailingTokenizer(), folder, replace=True)
-    assert [path.name for path in tmp_path.rglob("*")] == ["merged", "old"]
+        save_model(_tiny_llama(hidden_size=32), FailingTokenizer(), folder, replace=True)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path, llama_adapter: Path) -> None:

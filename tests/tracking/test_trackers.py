@@ -75,7 +75,7 @@ def fake_wandb(calls: Calls) -> ModuleType:
 
 
 def tracked_run(folder: Path, first_step: int = 1) -> TrackedRun:
-    return TrackedRun(name="ward", folder=folder, settings={"lora.rank": 4}, first_step=first_step)
+    return TrackedRun(name="ward", run_id="3f2a", folder=folder, settings={"lora.rank": 4}, first_step=first_step)
 
 
 def test_only_numbers_are_logged_and_nested_names_are_joined() -> None:
@@ -118,7 +118,9 @@ def test_a_failed_start_closes_the_trackers_started_before(tmp_path: Path, monke
 
 
 def test_tensorboard_event_files_hold_every_round_also_over_a_resume(tmp_path: Path) -> None:
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra tensorboard"
+    )
     # The first process logs rounds 1 to 3 and dies before round 3 is saved; the second one does round 3 again.
     for first_step, losses in [(1, [3.0, 2.0, 9.0]), (3, [1.0])]:
         trackers = start_trackers(["tensorboard"], tracked_run(tmp_path, first_step))
@@ -174,7 +176,7 @@ def test_wandb_stays_offline_unless_the_user_says_otherwise(
             {
                 "project": "confide",
                 "name": "ward",
-                "id": "ward",
+                "id": "3f2a",  # not the name: two runs of one name, in two folders, stay two
                 "dir": str(tmp_path),
                 "config": {"lora.rank": 4},
                 "mode": mode,

@@ -1,9 +1,11 @@
 """The scorer against the plain way: all logits of the model, then cross entropy at the targets."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.gemma2 import Gemma2Config, Gemma2ForCausalLM
 
 from confide.data.batches import Batch, collate
@@ -34,7 +36,7 @@ def gpt2() -> torch.nn.Module:
     return model
 
 
-def gemma2() -> torch.nn.Module:
+def gemma2(cap: float = 0.05) -> torch.nn.Module:
     """Caps its logits softly behind the output layer, so the output layer alone does not give them."""
     model: torch.nn.Module = Gemma2ForCausalLM(
         Gemma2Config(
@@ -45,10 +47,35 @@ def gemma2() -> torch.nn.Module:
             num_attention_heads=2,
             num_key_value_heads=1,
             head_dim=8,
-            final_logit_softcapping=0.05,
+            final_logit_softcapping=cap,
         )
     )
     return model
+
+
+def granite() -> torch.nn.Module:
+    """Divides its logits by a number so near to 1 that bfloat16 hardly tells."""
+    model: torch.nn.Module = GraniteForCausalLM(
+        GraniteConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            logits_scaling=1.01,
+        )
+    )
+    return model
+
+
+class ScaledLlama(LlamaForCausalLM):  # type: ignore[misc]
+    """Does to its logits what no name in its configuration tells."""
+
+    def forward(self, *args: object, **options: object) -> object:
+        output = super().forward(*args, **options)
+        output.logits = output.logits * 1.03
+        return output
 
 
 MAKERS = {"llama": (llama, True), "gpt2": (gpt2, True), "gemma2": (gemma2, False)}
@@ -126,3 +153,30 @@ def test_making_a_scorer_leaves_the_mode_of_the_model() -> None:
     model.eval()
     TargetScorer(model)
     assert not model.training
+
+
+def test_a_soft_cap_as_gemma_2_has_it_is_in_the_loss_also_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    model = gemma2(cap=30.0).eval()
+    with torch.no_grad():  # logits of up to about 10, as a trained model's: the cap takes 3 % off the largest
+        model.model.embed_tokens.weight.mul_(20)  # type: ignore[operator, union-attr]
+    batch = batch_of([6])
+    with torch.no_grad():
+        largest = float(model(input_ids=batch.input_ids).logits.abs().max())
+    assert 5 < largest < 15
+    scorer = TargetScorer(model.bfloat16())
+    assert not scorer.splits_head
+    expected = plain_losses(model, batch)
+    torch.testing.assert_close(scorer.score(batch).losses, expected.float(), rtol=0.02, atol=0.02)  # bfloat16
+
+
+@pytest.mark.parametrize("make", [granite, lambda: ScaledLlama(llama().config)])
+def test_a_factor_behind_the_head_is_found_in_bfloat16(make: Callable[[], torch.nn.Module]) -> None:
+    torch.manual_seed(0)
+    assert not TargetScorer(make().bfloat16().eval()).splits_head
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_plain_head_is_split_in_bfloat16_too(name: str) -> None:
+    torch.manual_seed(0)
+    assert TargetScorer(MAKERS[name][0]().bfloat16().eval()).splits_head

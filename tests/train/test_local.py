@@ -262,6 +262,13 @@ def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
         train(model, in_steps(3), start=start, learning_rate=math.inf)
 
 
+def test_a_last_step_to_where_no_number_is_finite_stops_with_advice() -> None:
+    model = make_model()
+    settings = in_steps(1, optimizer=OptimizerSettings(kind="sgd"))
+    with pytest.raises(NonFiniteLossError, match=r"north, round 1, step 1: a weight .*Lower train.learning_rate"):
+        train(model, settings, learning_rate=math.inf)
+
+
 def test_a_stop_asked_for_in_a_step_passes_through_and_leaves_the_model_usable() -> None:
     model = make_model()
     start = model.read()

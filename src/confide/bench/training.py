@@ -18,9 +18,9 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from confide.bench.machine import describe_machine, installed_versions
 from confide.bench.work import EqualBatches, PassResult, StartingPoint, TrainingWork
 from confide.errors import RunError, UsageError
+from confide.machine import describe_machine, installed_versions
 
 CONTENDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -35,6 +35,7 @@ DEFAULT_CONTENDERS = ("trl", "trl-defaults", "plain", "confide")
 BASELINES = ("trl", "trl-defaults", "plain")
 
 _TAIL_CHARACTERS = 2000
+_VERSIONED = ("confide", "torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 
 Answer = TypeVar("Answer", PassResult, EqualBatches, StartingPoint)
 
@@ -129,7 +130,7 @@ def _sum_up(
     return TrainingBenchmark(
         work=work,
         machine=describe_machine(),
-        versions=installed_versions(),
+        versions=installed_versions(_VERSIONED),
         start=start,
         passes=tuple(passes),
         speed=speed,

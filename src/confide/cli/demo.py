@@ -1,6 +1,10 @@
 """`confide demo`: three synthetic clinics fine-tune a real model together, and one sees what came of it."""
 
+import json
+import shlex
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,12 +12,16 @@ import typer
 from rich.console import Console
 
 from confide.cli.evaluate import assess, notes, print_comparison
-from confide.cli.progress import print_line
+from confide.cli.progress import print_line, timed
 from confide.cli.train import Overrides
+from confide.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from confide.config.schema import Config
-    from confide.data.examples import ClientRecords, Record
+    from confide.data.examples import ClientRecords, Instruction, Record
+    from confide.model.lora import AdaptedModel
 
 DEMO_OVERRIDES = (
     'model.base="smollm2-135m-instruct"',
@@ -38,6 +46,9 @@ DEMO_OVERRIDES = (
 def demo_command(
     folder: Annotated[Path, typer.Option(help="Where the demo's run directory goes.")] = Path("runs"),
     overrides: Overrides = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what came of it as one JSON object at the end, all else to stderr.")
+    ] = False,
 ) -> None:
     """Shows a federation from start to end, on this machine, in about five minutes on two CPU cores.
 
@@ -50,29 +61,47 @@ def demo_command(
 
       confide demo --set federation.rounds=5 --set train.local_steps=8
     """
-    from confide.build import build_records
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        found = _show(folder, overrides or [])
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _show(folder: Path, overrides: "Sequence[str]") -> dict[str, object]:
+    """Shows everything, and gives what came of it as plain JSON values."""
+    from confide.build import build_model, build_records
     from confide.cli.train import train
     from confide.config.load import parse_config
+    from confide.run import RunDirectory
 
     began = time.monotonic()
-    name = _free_name(folder)
     config = parse_config(
-        {"model": {"base": "smollm2-135m-instruct"}},
-        [*DEMO_OVERRIDES, f'run.folder="{folder}"', f'run.name="{name}"', *(overrides or [])],
+        {"run": {"folder": str(folder), "name": _free_name(folder)}}, [*DEMO_OVERRIDES, *overrides], where="demo"
     )
     console = Console()
     clients = build_records(config)
+    if not any(client.held_out for client in clients):
+        raise DataError(
+            "the demo measures on records that nobody trained on, and no client keeps any aside. Set data.held_out "
+            "above 0."
+        )
     _heading(console, "Three clinics, each with its own letters; nobody hands over any data")
     for client in clients:
         print_line(
             console, f"  {client.name}: {len(client.train)} records to train on, {len(client.held_out)} kept aside"
         )
     _heading(console, "They train together: only the adapter's updates travel")
-    run = train(config)
+    with timed(Console(stderr=True), f"loading {config.model.base}"):
+        model = build_model(config)  # once: the run, the answers and the comparison all use it
+    run = train(config, model=model)
     _heading(console, "One record that nobody trained on, answered before and after")
-    _before_and_after(console, config, run, clients)
+    texts = _before_and_after(config, run, clients, model)
+    if texts is None:
+        print_line(console, "  left out: no record that was kept aside is an instruction with its response")
+    else:
+        _print_texts(console, texts)
     _heading(console, "Was it worth it? Training the comparison: each clinic alone, and all data pooled")
-    assessment = assess(run, Console(stderr=True), baselines=True)
+    assessment = assess(run, Console(stderr=True), baselines=True, model=model)
     if assessment.comparison is not None:
         print_comparison(console, assessment.comparison)
     for note in notes(assessment):
@@ -85,8 +114,18 @@ def demo_command(
         (run / "comparison.json", "the tables above"),
     ]:
         print_line(console, f"  {path}: {what}")
-    print_line(console, f'  ask it: confide generate {run} "Which symptoms call for a doctor at once?"')
-    print_line(console, f"the demo took {time.monotonic() - began:.0f} s")
+    print_line(
+        console, f'  ask it: confide generate {shlex.quote(str(run))} "Which symptoms call for a doctor at once?"'
+    )
+    seconds = time.monotonic() - began
+    print_line(console, f"the demo took {seconds:.0f} s")
+    return {
+        "run": str(run),
+        "rounds": [json.loads(record.to_json()) for record in RunDirectory.open(run).records()],
+        "record": texts,
+        "comparison": assessment.to_json(),
+        "seconds": seconds,
+    }
 
 
 def _free_name(folder: Path) -> str:
@@ -100,19 +139,26 @@ def _heading(console: Console, text: str) -> None:
     console.print(text, style="bold", markup=False, highlight=False)
 
 
-def _before_and_after(console: Console, config: "Config", run: Path, clients: "list[ClientRecords]") -> None:
-    from confide.build import build_model, build_template
-    from confide.data.examples import Instruction
+def _before_and_after(
+    config: "Config", run: Path, clients: "list[ClientRecords]", model: "AdaptedModel"
+) -> dict[str, str] | None:
+    """An instruction that nobody trained on, what was expected, and the answers of the model before and after.
+
+    None where no record that was kept aside is an instruction.
+    """
+    from confide.build import build_template
     from confide.evaluate.generation import end_token_ids, generate_answers
     from confide.model.adapter_files import read_adapter
 
-    model = build_model(config)
     template = build_template(config, model.tokenizer)
-    record = _shown_record(clients)
-    assert isinstance(record.content, Instruction)  # the clinics' records all are
+    shown = _shown_record(clients)
+    if shown is None:
+        return None
+    record, content = shown
     prompt = template.prompt(record)
 
-    def answer() -> str:
+    def answer(adapter: Path) -> str:
+        model.write(read_adapter(adapter, model.layout, model.base.name))
         found = generate_answers(
             model.module,
             [prompt],
@@ -124,20 +170,25 @@ def _before_and_after(console: Console, config: "Config", run: Path, clients: "l
             "" if found.is_finished else " ..."
         )
 
-    before = answer()
-    model.write(read_adapter(run / "final", model.layout, model.base.name))
-    for title, text in [
-        ("instruction", f"{record.content.instruction}\n{record.content.input}".strip()),
-        ("expected", record.content.response),
-        ("before", before),
-        ("after", answer()),
-    ]:
+    return {
+        "instruction": f"{content.instruction}\n{content.input}".strip(),
+        "expected": content.response,
+        "before": answer(run / "rounds" / "0000"),
+        "after": answer(run / "final"),
+    }
+
+
+def _print_texts(console: Console, texts: dict[str, str]) -> None:
+    for title, text in texts.items():
         print_line(console, f"  {title}:")
         for line in text.splitlines():
             print_line(console, f"    {line}")
 
 
-def _shown_record(clients: "list[ClientRecords]") -> "Record":
-    """The first letter that was kept aside."""
+def _shown_record(clients: "list[ClientRecords]") -> "tuple[Record, Instruction] | None":
+    """The first letter that was kept aside, else the first instruction, and its content."""
+    from confide.data.examples import Instruction
+
     held_out = [record for client in clients for record in client.held_out]
-    return next((record for record in held_out if record.spans), held_out[0])
+    found = [(record, record.content) for record in held_out if isinstance(record.content, Instruction)]
+    return next((pair for pair in found if pair[0].spans), found[0] if found else None)

@@ -15,6 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from confide.assess import Assessment
     from confide.evaluate.comparison import Comparison, Table
+    from confide.model.lora import AdaptedModel
 
 _CLIENT_METRICS = ("loss", "rouge_l", "exact_match", "choice_accuracy")
 
@@ -72,6 +73,7 @@ def assess(
     baselines: bool,
     max_examples: int | None = None,
     max_new_tokens: int | None = None,
+    model: "AdaptedModel | None" = None,
 ) -> "Assessment":
     """Evaluates a run with progress shown on `console`; see `confide.assess`."""
     from confide.assess import Watcher, assess_run, compare_run
@@ -92,6 +94,7 @@ def assess(
                     max_examples=max_examples,
                     max_new_tokens=max_new_tokens,
                     watcher=Watcher(evaluating=evaluating),
+                    model=model,
                 )
         display = RunDisplay(console, lambda record, rounds: print_line(console, round_line(record, rounds)), stop)
         watcher = Watcher(
@@ -101,7 +104,12 @@ def assess(
         )
         with stop.listening(console):
             return compare_run(
-                run, observer=display, max_examples=max_examples, max_new_tokens=max_new_tokens, watcher=watcher
+                run,
+                observer=display,
+                max_examples=max_examples,
+                max_new_tokens=max_new_tokens,
+                watcher=watcher,
+                model=model,
             )
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from confide.evaluate.generation import Sampling
     from confide.locate import OpenedModel
 
+# Below, logits divided by it can overflow, and the likeliest token is drawn anyway; above, any token is as good.
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 100.0
+
 
 def generate_command(
     model: Annotated[
@@ -37,7 +40,7 @@ def generate_command(
     seed: Annotated[int, typer.Option(help="Of the draws: the same seed gives the same answers.")] = 0,
     template: Annotated[
         str | None,
-        typer.Option(help="alpaca, vicuna, chat, plain or auto.  [default: the run's own, else auto]"),
+        typer.Option(help="alpaca, vicuna, chat, plain or auto.  [default: as the run was trained, else auto]"),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a template.")] = False,
     round_number: Annotated[
@@ -53,7 +56,8 @@ def generate_command(
 ) -> None:
     """Answers prompts.
 
-    A prompt is put into the template the model was trained with. Answers are greedy unless a temperature is given.
+    A prompt is put into the template the model was trained with; a run that learnt plain text goes on with the prompt
+    as it is. Answers are greedy unless a temperature is given.
 
     Examples:
       confide generate runs/clinics "What should I do about a mild fever?"
@@ -64,6 +68,7 @@ def generate_command(
     """
     from confide.locate import locate_model, open_model
 
+    _check_template(template)
     sampling = _sampling(temperature, top_p, seed)
     wanted = _read_prompts(prompts or [], file)
     place = locate_model(model, base=base, round_number=round_number)
@@ -142,12 +147,25 @@ def _instruction_ids(template: "Template", prompt: str) -> list[int]:
     return template.prompt(Record(record_id="prompt", content=Instruction(instruction=prompt, response="")))
 
 
+def _check_template(template: str | None) -> None:
+    from confide.data.templates import TEMPLATES
+    from confide.errors import UsageError
+
+    if template is not None and template not in TEMPLATES:
+        raise UsageError(f"--template is {template!r}, expected one of: {', '.join(TEMPLATES)}")
+
+
 def _sampling(temperature: float, top_p: float, seed: int) -> "Sampling | None":
     from confide.errors import UsageError
     from confide.evaluate.generation import Sampling
 
     if not 0.0 < top_p <= 1.0:
         raise UsageError(f"--top-p is {top_p}, expected more than 0 and at most 1")
+    if temperature != 0.0 and not _MIN_TEMPERATURE <= temperature <= _MAX_TEMPERATURE:
+        raise UsageError(
+            f"--temperature is {temperature}, expected 0 for the likeliest token each time, or {_MIN_TEMPERATURE} to "
+            f"{_MAX_TEMPERATURE:g}"
+        )
     if temperature == 0.0:
         if top_p != 1.0:
             raise UsageError("--top-p changes nothing at temperature 0: give --temperature too, for example 0.7")

@@ -16,10 +16,13 @@ def command_help(command: Callable[..., None], *, more: str = "") -> str:
     text, heading, examples = inspect.cleandoc(command.__doc__ or "").partition(_HEADING)
     if not heading:
         raise AssertionError(f"the docstring of {command.__name__} has no examples")
-    parts = [text.strip(), _HEADING, _as_it_is(line.strip() for line in examples.splitlines() if line.strip())]
-    if more:
-        parts.append(_as_it_is(more.splitlines()))
-    return "\n\n".join(parts)
+    shown = with_examples(text.strip(), *(line.strip() for line in examples.splitlines() if line.strip()))
+    return f"{shown}\n\n{_as_it_is(more.splitlines())}" if more else shown
+
+
+def with_examples(text: str, *commands: str) -> str:
+    """Puts examples behind a help text, as Markdown."""
+    return "\n\n".join([text, _HEADING, _as_it_is(commands)])
 
 
 def _as_it_is(lines: Iterable[str]) -> str:

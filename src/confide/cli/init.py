@@ -1,5 +1,6 @@
 """`confide init`: writes a commented configuration to start from."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from confide.files import write_atomic
 def init_command(
     path: Annotated[Path, typer.Argument(help="Where to write the configuration.")] = Path("confide.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the next steps.")] = False,
 ) -> None:
     """Writes a commented configuration file to start from.
 
@@ -26,6 +28,9 @@ def init_command(
         confide init experiments/first.toml
     """
     write_starter(path, force=force)
+    if as_json:
+        typer.echo(json.dumps({"path": str(path)}, indent=2))
+        return
     console = Console(soft_wrap=True, highlight=False)
     command_path = shlex.quote(str(path))
     console.print(f"Wrote {path}. Next:", markup=False)

@@ -15,19 +15,34 @@ from confide.cli.data import data_command
 from confide.cli.demo import demo_command
 from confide.cli.evaluate import evaluate_command
 from confide.cli.generate import generate_command
-from confide.cli.help import command_help
+from confide.cli.help import command_help, with_examples
 from confide.cli.init import init_command
+from confide.cli.keys import new_command, roster_command, show_command
 from confide.cli.merge import merge_command
 from confide.cli.models import fetch_command, list_command
 from confide.cli.train import resume_command, train_command
 from confide.config.describe import help_text
 from confide.errors import ConfideError
 
-models_app = typer.Typer(help="The built-in models: list them, fetch them.", no_args_is_help=True)
+models_app = typer.Typer(
+    help=with_examples("The built-in models: list them, fetch them.", "confide models list"), no_args_is_help=True
+)
 models_app.command("list", help=command_help(list_command))(list_command)
 models_app.command("fetch", help=command_help(fetch_command))(fetch_command)
 
-bench_app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+keys_app = typer.Typer(
+    help=with_examples(
+        "Identities and rosters: who takes part, with which keys.", "confide keys new north --ask-passphrase"
+    ),
+    no_args_is_help=True,
+)
+keys_app.command("new", help=command_help(new_command))(new_command)
+keys_app.command("show", help=command_help(show_command))(show_command)
+keys_app.command("roster", help=command_help(roster_command))(roster_command)
+
+bench_app = typer.Typer(
+    help=with_examples("Measure speed and memory on this machine.", "confide bench training"), no_args_is_help=True
+)
 bench_app.command("training", help=command_help(bench_training_command))(bench_training_command)
 
 app = typer.Typer(
@@ -46,7 +61,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and log details.")] = False,
     version: Annotated[
@@ -56,6 +70,13 @@ def main(
     """Fine-tune a language model together without showing anyone your data.
 
     `confide demo` shows it in a few minutes; `confide init` writes a configuration to start from.
+
+    Examples:
+      confide demo
+
+      confide init confide.toml
+
+      confide train confide.toml
     """
     del version
     _options.debug = debug
@@ -69,6 +90,7 @@ def main(
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
+app.callback(help=command_help(main))(main)
 for _name, _command in (
     ("demo", demo_command),
     ("init", init_command),
@@ -82,6 +104,7 @@ for _name, _command in (
     _keys = f"Every key of the configuration, for the file or for --set:\n\n{help_text()}"
     app.command(_name, help=command_help(_command, more=_keys if _name == "train" else ""))(_command)
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
 app.add_typer(bench_app, name="bench")
 
 

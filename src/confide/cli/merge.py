@@ -1,5 +1,6 @@
 """`confide merge`: an adapter and its base model become one model that stands alone."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,10 @@ def merge_command(
         str,
         typer.Option(help="What the weights are stored in: float32, bfloat16 or float16. The sum is always float32."),
     ] = "float32",
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it has files in it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the folder if it holds a saved model and nothing else.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a line.")] = False,
 ) -> None:
     """Merges an adapter into its base model and writes a model that loads without Confide and without PEFT.
 
@@ -38,14 +42,15 @@ def merge_command(
     from confide.errors import ModelError, UsageError
     from confide.locate import locate_model, open_model
     from confide.model.load import choose_dtype
-    from confide.model.merge import check_free, merge_adapter, save_model
+    from confide.model.merge import check_apart, check_free, merge_adapter, save_model
 
     if dtype not in _DTYPES:
         raise UsageError(f"--dtype is {dtype!r}, expected one of: {', '.join(_DTYPES)}")
-    check_free(out, replace=force)
     place = locate_model(adapter, base=base, round_number=round_number)
     if place.adapter is None:
         raise ModelError(f"{adapter} is neither a run directory nor a folder with a PEFT adapter: nothing to merge.")
+    check_apart(out, place.sources)
+    check_free(out, replace=force)
     if place.is_quantized:
         raise ModelError(
             f"the run {adapter} trained on {place.base} in 8 or 4 bits, and an adapter cannot be merged into that. "
@@ -55,4 +60,8 @@ def merge_command(
         opened = open_model(replace(place, device="cpu", dtype="float32"))
         merged = merge_adapter(opened.module).to(choose_dtype(dtype, opened.base.device))
         save_model(merged, opened.base.tokenizer, out, replace=force)
-    typer.echo(f"{out}: {place.base} with the adapter of {place.adapter}, {dtype}")
+    if as_json:
+        merged_model = {"folder": str(out), "base": place.base, "adapter": str(place.adapter), "dtype": dtype}
+        typer.echo(json.dumps(merged_model, indent=2))
+    else:
+        typer.echo(f"{out}: {place.base} with the adapter of {place.adapter}, {dtype}")

@@ -28,21 +28,22 @@ _MEGA = 1e6
 
 
 def round_line(record: "RoundRecord", num_rounds: int) -> str:
-    """One round as one line: the same numbers as its record."""
-    width = len(str(num_rounds))
+    """One round as one line: the same numbers as its record, at the same place in every line of a run.
+
+    The held-out loss stands last, since not every round has one.
+    """
+    width, cohort = len(str(num_rounds)), len(record.cohort)
     parts = [
         f"round {record.round_number:0{width}d}/{num_rounds}",
-        f"clients {len(record.members)}/{len(record.cohort)}",
-        f"loss {record.loss:.4f}",
+        f"clients {len(record.members):{len(str(cohort))}d}/{cohort}",
+        f"loss {record.loss:8.4f}",
+        "epsilon none" if record.epsilon is None else f"epsilon {record.epsilon:8.2f}",
+        f"sent {record.bytes_up / _MEGA:8.2f} MB",
+        f"train {record.seconds['local']:7.1f} s",
+        f"total {record.seconds['total']:7.1f} s",
     ]
     if record.held_out_loss is not None:
-        parts.append(f"held-out {record.held_out_loss:.4f}")
-    parts += [
-        "epsilon none" if record.epsilon is None else f"epsilon {record.epsilon:.2f}",
-        f"sent {record.bytes_up / _MEGA:.2f} MB",
-        f"train {record.seconds['local']:.1f} s",
-        f"total {record.seconds['total']:.1f} s",
-    ]
+        parts.append(f"held-out {record.held_out_loss:8.4f}")
     return " | ".join(parts)
 
 

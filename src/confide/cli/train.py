@@ -51,23 +51,24 @@ def resume_command(
 ) -> None:
     """Goes on with a run that was interrupted, killed or failed, from its last complete round.
 
-    The result is the same, bit for bit on the same machine, as that of a run that was never stopped; so its
-    configuration cannot change on the way.
+    The result is the same, bit for bit on the same machine, as that of a run that was never stopped. So its
+    configuration cannot change on the way, it keeps the number of CPU threads it was started with, and the device and
+    the number type have to be what they were.
 
     Examples:
       confide resume runs/clinics
     """
-    from confide.config.load import load_config
+    from confide.config.load import load_config, parse_config
     from confide.errors import RunDirectoryError
     from confide.run import RunDirectory
 
     directory = RunDirectory.open(run)
-    saved = load_config(directory.config_path)
+    started = parse_config(directory.config_values, where=str(run / "run.json"))
+    check_unchanged(directory, started, load_config(directory.config_path), advice=f"Undo them in {run}/config.toml")
     asked = load_config(config or directory.config_path, overrides or [])
-    check_unchanged(run, saved, asked)
-    status = directory.info["status"]
+    check_unchanged(directory, started, asked, advice="Resume it without these changes")
     console = Console(stderr=True)
-    if status == "finished":
+    if directory.status == "finished":
         raise RunDirectoryError(
             f"the run {run} is finished: there is nothing to resume. Its adapter is {run / 'final'}"
         )
@@ -76,8 +77,10 @@ def resume_command(
         _run(asked, directory, console, as_json=as_json)
 
 
-def check_unchanged(run: Path, saved: "Config", asked: "Config") -> None:
-    """Refuses to resume a run with another configuration.
+def check_unchanged(directory: "RunDirectory", started: "Config", now: "Config", *, advice: str) -> None:
+    """Refuses to resume a run with another configuration than it was started with.
+
+    To ask for the number of threads that the run found at its start is no change.
 
     Raises:
         ConfigError: names every key that differs, with both values.
@@ -85,17 +88,26 @@ def check_unchanged(run: Path, saved: "Config", asked: "Config") -> None:
     from confide.config.load import RESUMABLE_KEYS, config_differences
     from confide.errors import ConfigError
 
-    differences = config_differences(saved, asked, ignoring=RESUMABLE_KEYS)
+    if now.run.threads != started.run.threads:
+        run = started.run.model_copy(update={"threads": directory.threads or started.run.threads})
+        started = started.model_copy(update={"run": run})
+    differences = config_differences(started, now, ignoring=RESUMABLE_KEYS)
     if differences:
         listed = "\n".join(f"    {difference}" for difference in differences)
         raise ConfigError(
-            f"the run {run} was started with another configuration:\n{listed}\n"
-            "Resume it without these changes, or start a new run with `confide train` and another run.name."
+            f"the run {directory.path} was started with another configuration:\n{listed}\n"
+            f"{advice}, or start a new run with `confide train` and another run.name."
         )
 
 
-def train(config: "Config", *, as_json: bool = False) -> Path:
-    """Starts a new run and runs it to its end; gives the run directory."""
+def train(config: "Config", *, as_json: bool = False, model: "AdaptedModel | None" = None) -> Path:
+    """Starts a new run and runs it to its end; gives the run directory.
+
+    Args:
+        config: of the run.
+        as_json: whether each round's record is printed as JSON.
+        model: as `build_model` has just made it for this configuration; None to do that here. Overwritten.
+    """
     from uuid import uuid4
 
     from confide.config.load import dump_toml
@@ -111,7 +123,7 @@ def train(config: "Config", *, as_json: bool = False) -> Path:
     console = Console(stderr=True)
     with directory.locked():
         try:
-            _run(config, directory, console, as_json=as_json)
+            _run(config, directory, console, as_json=as_json, model=model)
         except BaseException:
             if not directory.rounds():
                 directory.discard()  # nothing was trained: leave no half-made run in the way of the next try
@@ -119,7 +131,14 @@ def train(config: "Config", *, as_json: bool = False) -> Path:
     return directory.path
 
 
-def _run(config: "Config", directory: "RunDirectory", console: Console, *, as_json: bool) -> None:
+def _run(
+    config: "Config",
+    directory: "RunDirectory",
+    console: Console,
+    *,
+    as_json: bool,
+    model: "AdaptedModel | None" = None,
+) -> None:
     from confide.build import (
         apply_threads,
         build_examples,
@@ -136,14 +155,15 @@ def _run(config: "Config", directory: "RunDirectory", console: Console, *, as_js
     from confide.tracking.tracker import TrackedRun
 
     stop = StopSwitch()
-    threads = apply_threads(config)
+    threads = apply_threads(config, kept=directory.threads)
     records = build_records(config)
-    with timed(console, f"loading {config.model.base}"):
-        model = build_model(config)
+    if model is None:
+        with timed(console, f"loading {config.model.base}"):
+            model = build_model(config)
     examples = build_examples(config, records, build_template(config, model.tokenizer))
     note_run(directory, model, records, examples, threads=threads)
     display = RunDisplay(console, print_record if as_json else print_round, stop)
-    federation = build_federation(config, model, examples, run=str(directory.info["id"]), on_step=display.step)
+    federation = build_federation(config, model, examples, run=directory.run_id, on_step=display.step)
     for line in [*describe_data(examples), *describe_model(model), *describe_protection(config)]:
         print_line(console, line)
     with stop.listening(console), display.live():
@@ -152,6 +172,7 @@ def _run(config: "Config", directory: "RunDirectory", console: Console, *, as_js
             config.run.loggers,
             TrackedRun(
                 name=config.run.name,
+                run_id=directory.run_id,
                 folder=directory.path,
                 settings=flat_settings(config),
                 first_step=state.round_number + 1,
@@ -201,23 +222,26 @@ def note_run(
     *,
     threads: int,
 ) -> None:
-    """Writes into run.json what a reader of the run needs to know; refuses another base model or data than before.
+    """Writes into run.json what a reader and a resume need to know; refuses what is not as it was before.
 
     Raises:
-        RunDirectoryError: the run was started with other base weights or other data.
+        RunDirectoryError: the run was started with other base weights or data, or on another device or number type.
     """
+    device, dtype = str(model.base.device), str(model.base.dtype)
     digests = {client.name: client.digest for client in records}
     directory.check_base(model.base.name, model.base.digest)
     directory.check_data(digests)
+    directory.check_device(device, dtype)
     directory.set_status(
         "running",
         base=model.base.name,
         base_digest=model.base.digest,
         layout_digest=model.layout.digest,
-        device=str(model.base.device),
-        dtype=str(model.base.dtype),
+        device=device,
+        dtype=dtype,
         threads=threads,
         data_digests=digests,
+        contents=sorted({type(record.content).__name__.lower() for client in records for record in client.train}),
         data=[
             {
                 "client": client.name,

@@ -56,7 +56,8 @@ class RunSection(Section):
     """Where tensors live; "auto" takes CUDA where there is a GPU, else the CPU."""
 
     threads: Annotated[int, Field(ge=0), Unit("threads")] = 0
-    """CPU threads of torch; 0 takes one per physical core. More threads than free cores are far slower than one."""
+    """CPU threads of torch; 0 takes one per physical core. More threads than free cores are far slower than one. A run
+    that is resumed keeps the number it was started with."""
 
     loggers: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], Field(strict=False)] = ()
     """Trackers that get each round's numbers, beside rounds.jsonl; each needs the extra of its name."""
@@ -69,7 +70,8 @@ class ModelSection(Section):
     """Built-in name (`confide models list`), local folder, GGUF file, or hub id of a causal language model."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number type of the base model's weights; "auto" takes bfloat16 on a GPU that has it, else float32."""
+    """Number type of the base model's weights; "auto" takes bfloat16 on a GPU that has it, float16 on one that has not,
+    and float32 on the CPU."""
 
     load_in_8bit: bool = False
     """Hold the base model's weights in 8 bits; needs CUDA and the extra `quantization`."""
@@ -186,8 +188,9 @@ class TrainSection(Section):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Local optimiser; it starts fresh in every round."""
 
-    learning_rate: Annotated[float, Field(gt=0), Unit("weight per step")] = 2e-4
-    """Learning rate of the first round."""
+    learning_rate: Annotated[float, Field(gt=0, le=100), Unit("weight per step")] = 2e-4
+    """Learning rate of the first round. "adamw" wants about 1e-5 to 1e-2, "sgd" often more; far beyond, training
+    diverges."""
 
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Curve of the learning rate over the rounds; inside a round it is constant."""
@@ -290,8 +293,10 @@ class FederationSection(Section):
     server_optimizer: Literal["fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "scaffold"] = "fedavg"
     """How the mean update changes the global adapter."""
 
-    server_learning_rate: Annotated[float, Field(gt=0), Unit("ratio")] = 1.0
-    """Step of the server optimiser; the adaptive ones (fedadagrad, fedadam, fedyogi) want far less than 1."""
+    server_learning_rate: Annotated[float, Field(ge=0, le=100), Unit("ratio")] = 0.0
+    """Step of the server optimiser; 0 takes what suits it: 1.0 for fedavg, fedavgm and scaffold, which then take the
+    mean update as it is, and 0.01 for the adaptive ones (fedadagrad, fedadam, fedyogi), where it is about how far a
+    weight moves in a round."""
 
     server_momentum: Annotated[float, Field(ge=0, lt=1), Unit("ratio")] = 0.9
     """Momentum of "fedavgm"."""

@@ -4,7 +4,7 @@ Knows nothing of rounds or optimisers: training asks for the next stretch of a c
 batches that waste little on padding.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,24 +104,35 @@ def plan_batches(
         num_met[position] += 1
     shuffled = [int(at) for at in rng.permutation(len(walk))]
     shuffled.sort(key=lambda at: (passes[at], lengths[walk[at]]))
-    waiting = [walk[at] for at in shuffled]
+    waiting = deque(walk[at] for at in shuffled)
+    num_waiting = Counter(waiting)
     batches = []
     while waiting:
-        batch, waiting = _first_different(waiting, batch_size)
+        batch = _take_first_different(waiting, min(batch_size, len(num_waiting)))
+        batch += [waiting.popleft() for _ in range(min(batch_size - len(batch), len(waiting)))]
         batches.append(batch)
+        for position in batch:
+            num_waiting[position] -= 1
+            if not num_waiting[position]:
+                del num_waiting[position]
     return [batches[number] for number in rng.permutation(len(batches))]
 
 
-def _first_different(waiting: list[int], batch_size: int) -> tuple[list[int], list[int]]:
-    """Takes the first `batch_size` different positions, filled up with repeated ones if there are not enough."""
-    batch: list[int] = []
-    passed_over: list[int] = []
-    for at, position in enumerate(waiting):
-        if len(batch) == batch_size:
-            return batch, passed_over + waiting[at:]
-        (passed_over if position in batch else batch).append(position)
-    num_missing = batch_size - len(batch)
-    return batch + passed_over[:num_missing], passed_over[num_missing:]
+def _take_first_different(waiting: deque[int], count: int) -> list[int]:
+    """Takes the first `count` different positions, of which there are enough, out of `waiting`, which stays in order.
+
+    Stops at the last one of them, so that over all batches the work grows with the walk and not with its square: what
+    is passed over was met in this batch before, and is taken in the next ones.
+    """
+    taken: dict[int, None] = {}
+    passed_over = []
+    while len(taken) < count:
+        position = waiting.popleft()
+        if position in taken:
+            passed_over.append(position)
+        taken[position] = None
+    waiting.extendleft(reversed(passed_over))
+    return list(taken)
 
 
 def collate(examples: Sequence[TokenizedExample], pad_token_id: int) -> Batch:

@@ -4,13 +4,14 @@ Scheme names are those of flwr-datasets. Every draw comes from a stream named by
 order of their ids first, so the same records give the same division in whatever order they are read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from confide.data.examples import ClientRecords, Record
 from confide.errors import ConfigError, DataError
+from confide.names import MAX_NAME_BYTES, name_problem
 from confide.seeds import stream
 
 NEEDED_FIELD: Mapping[str, str] = {"natural": "client", "dirichlet": "label", "shards": "label"}
@@ -20,6 +21,7 @@ SCHEMES = ("natural", "iid", "dirichlet", "shards", "quantity-skew")
 """The names that `partition_records` knows."""
 
 _MAX_DIRICHLET_DRAWS = 200
+_MAX_SHOWN_CHARACTERS = 40
 
 Groups = dict[str, list[Record]]
 
@@ -53,7 +55,7 @@ def partition_records(
         min_rows_per_client: >= 1; a client with fewer is an error.
         max_rows_per_client: how many records a client keeps at most, chosen at random; 0 keeps all.
         held_out: share of a client's records kept aside for measuring, in [0, 1); rounded, but at least one record
-            if the share is above 0 and the client has two.
+            if the share is above 0, and never all: a client with one record trains on it.
 
     Returns:
         The clients in the order of their names. Clients that no data names are "client-1" and so on, with leading
@@ -65,8 +67,9 @@ def partition_records(
         - The result depends on the set of records and the arguments, not on the records' order.
 
     Raises:
-        DataError: records lack the client or label that the scheme reads, there are fewer records or clients than
-            asked for, or a client ends up with fewer than `min_rows_per_client`.
+        DataError: records lack the client or label that the scheme reads, what they name as a client cannot be its
+            name (see `name_problem`), there are fewer records or clients than asked for, or a client ends up with
+            fewer than `min_rows_per_client`.
         ConfigError: no scheme has this name, or it needs a number of clients and has none.
     """
     if scheme not in SCHEMES:
@@ -103,6 +106,7 @@ def _natural(records: list[Record], num_clients: int) -> Groups:
             f"data.clients is {num_clients}, but the data names {len(groups)} clients. Lower data.clients, or set it "
             "to 0 for all of them."
         )
+    _check_names(groups)
     largest = sorted(groups, key=lambda name: (-len(groups[name]), name))
     return {name: groups[name] for name in largest[: num_clients or None]}
 
@@ -162,9 +166,8 @@ def _capped(name: str, records: list[Record], max_rows: int, seed: int) -> list[
 
 
 def _split_client(name: str, records: list[Record], held_out: float, seed: int) -> ClientRecords:
-    num_held_out = round(held_out * len(records))
-    if held_out > 0 and len(records) >= 2:
-        num_held_out = min(max(num_held_out, 1), len(records) - 1)
+    wanted = max(round(held_out * len(records)), int(held_out > 0))
+    num_held_out = min(wanted, len(records) - 1)  # whatever the share, there is something to train on
     records = sorted(records, key=lambda record: record.record_id)
     positions = stream(seed, "held-out", name).permutation(len(records))
     return ClientRecords(
@@ -191,6 +194,17 @@ def _check_field(records: list[Record], scheme: str, field: str) -> None:
             f"none (the first: {without[0]}). Set data.{field}_column to the column that names it, or choose another "
             "data.partition."
         )
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if problem := name_problem(name):
+            shown = ascii(name if len(name) <= _MAX_SHOWN_CHARACTERS else f"{name[:_MAX_SHOWN_CHARACTERS]}...")
+            raise DataError(
+                f"the client name {shown} {problem}. Expected 1 to {MAX_NAME_BYTES} bytes of printable text in Unicode "
+                "normal form C (NFC), without space at either end. Change it in the data (the column "
+                "data.client_column; in a folder, the file's name), or choose another data.partition."
+            )
 
 
 def _check_num_clients(scheme: str, num_clients: int, min_rows: int, num_records: int) -> None:

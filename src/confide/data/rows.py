@@ -4,6 +4,7 @@ Stands between the file formats of `sources`, which yield rows, and everything t
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from confide.data.examples import Chat, ChatMessage, Instruction, Record, Text
 from confide.errors import DataError
 
 _ROLES = ("system", "user", "assistant")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes half of a character that UTF-16 needs two codes for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,8 @@ def read_json(text: str) -> object:
     """Reads JSON that somebody else wrote.
 
     Raises:
-        ValueError: it is malformed, nested too deeply, or has a number of too many digits; the message says which.
+        ValueError: it is malformed, nested too deeply, has a number of too many digits, or half a character that no
+            encoding of text can hold; the message says which.
     """
     try:
         value: object = json.loads(text)
@@ -115,7 +118,17 @@ def read_json(text: str) -> object:
         raise ValueError("JSON that is nested too deeply to be read") from error
     except ValueError as error:  # what the standard library raises for more digits than it converts
         raise ValueError("JSON with a whole number of too many digits to be read") from error
+    if _SURROGATE.search(text) and not _can_be_encoded(value):
+        raise ValueError("JSON with half a surrogate pair, \\ud800 to \\udfff without its other half, which is no text")
     return value
+
+
+def _can_be_encoded(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _content_reader(first: Row, columns: ColumnNames) -> Callable[[Row, ColumnNames], Instruction | Chat | Text]:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from confide.data.examples import Record, Text
 from confide.data.rows import ColumnNames, Row, read_json, read_rows
@@ -179,6 +180,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 continue
             if not header:
                 header = cells
+                _check_header(path, number, header)
                 continue
             if len(cells) != len(header):
                 raise DataError(
@@ -188,6 +190,15 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             yield Row(file=path.name, number=number, values=dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise DataError(f"{path}, line {last_line + 1}: malformed CSV: {error}.") from error
+
+
+def _check_header(path: Path, number: int, header: list[str]) -> None:
+    repeated = next((name for name in header if name and header.count(name) > 1), None)  # spreadsheets leave "" behind
+    if repeated is not None:
+        raise DataError(
+            f"{path}, line {number}: {header.count(repeated)} columns are called {repeated!r}, expected different "
+            "names. Rename or remove all but one."
+        )
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -210,11 +221,14 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _hub_rows(dataset: str, split: str) -> Iterator[Row]:
     try:
         import datasets
+        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise MissingExtraError("datasets", "hub", "Reading a data set of the Hugging Face hub") from error
+    # The HTTP library's base error, whichever the hub client is made with: a timeout of it is no OSError.
+    http_error = cast(type[Exception], HfHubHTTPError.__bases__[0])
     try:
         loaded = datasets.load_dataset(dataset, split=split)
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError, http_error) as error:
         raise DataError(
             f"cannot load {dataset!r}, split {split!r}, from the Hugging Face hub: {error}. Check data.path, "
             "data.split and the network; without one, save the data as a .jsonl file and give its path."

@@ -24,13 +24,16 @@ class TokenizedRecords:
     num_dropped: int
 
 
-def tokenize_records(records: Iterable[Record], template: Template, max_tokens: int) -> TokenizedRecords:
+def tokenize_records(
+    records: Iterable[Record], template: Template, max_tokens: int, *, max_examples: int = 0
+) -> TokenizedRecords:
     """Tokenises records and cuts each at its end to at most `max_tokens` tokens.
 
     Args:
         records: what to tokenise.
         template: how they read as tokens.
         max_tokens: >= 2, prompt and response together.
+        max_examples: stop when there are so many examples, and look at no record behind; 0 = all.
 
     Raises:
         DataError: the template cannot express a record.
@@ -38,6 +41,8 @@ def tokenize_records(records: Iterable[Record], template: Template, max_tokens: 
     examples: list[TokenizedExample] = []
     num_truncated = num_dropped = 0
     for record in records:
+        if max_examples and len(examples) == max_examples:
+            break
         ids, mask = template.encode(record)
         if not any(mask[:max_tokens]):
             num_dropped += 1

@@ -58,7 +58,8 @@ def evaluate_model(
         tokenizer: the model's.
         template: turns records into tokens, as in training.
         clients: whose `held_out` is read; `train` is not looked at.
-        max_examples: the first so many held-out records of each client, the same ones each time; 0 = all.
+        max_examples: the first so many held-out records of each client that keep a response when they are cut, the same
+            ones each time, and those that a run measures on its way; 0 = all.
         max_tokens: the longest example, in tokens; longer ones are cut as in training, and counted.
         max_new_tokens: the longest greedy answer, in tokens; 0 = no answers, so no ROUGE-L and no exact match.
         batch_size: examples at a time; changes speed only, up to float rounding.
@@ -70,12 +71,13 @@ def evaluate_model(
     Raises:
         DataError: no client has anything to measure on; or a multiple-choice answer names none of the choices.
     """
-    measurement = _Measurement(TargetScorer(module), tokenizer, template, max_tokens, max_new_tokens, batch_size)
+    measurement = _Measurement(
+        TargetScorer(module), tokenizer, template, max_examples, max_tokens, max_new_tokens, batch_size
+    )
     measured: list[ClientScores] = []
     not_evaluated: list[str] = []
     for client in clients:
-        records = client.held_out[:max_examples] if max_examples else client.held_out
-        scores = measurement.scores(client.name, records, progress)
+        scores = measurement.scores(client.name, client.held_out, progress)
         if scores is None:
             not_evaluated.append(client.name)
         else:
@@ -92,8 +94,7 @@ def _nothing_to_measure(clients: Sequence[ClientRecords], max_tokens: int) -> Da
             "Set data.held_out above 0 (0.1 keeps a tenth of each client's rows aside), or give clients more rows."
         )
     return DataError(
-        f"every held-out record that was looked at loses its whole response when cut to {max_tokens} tokens. "
-        "Raise train.max_tokens."
+        f"every held-out record loses its whole response when cut to {max_tokens} tokens. Raise train.max_tokens."
     )
 
 
@@ -119,13 +120,14 @@ class _Measurement:
     scorer: TargetScorer
     tokenizer: AnswerTokenizer
     template: Template
+    max_examples: int
     max_tokens: int
     max_new_tokens: int
     batch_size: int
 
     def scores(self, client: str, records: Sequence[Record], progress: Progress | None) -> Scores | None:
         """One client's scores, or None if it has no example to measure on."""
-        tokenized = tokenize_records(records, self.template, self.max_tokens)
+        tokenized = tokenize_records(records, self.template, self.max_tokens, max_examples=self.max_examples)
         examples = tokenized.examples
         if not examples:
             return None

@@ -12,6 +12,8 @@ from typing import Protocol, cast
 
 import torch
 
+from confide.errors import UsageError
+from confide.model.context import max_positions
 from confide.seeds import derive_seed
 
 
@@ -80,9 +82,17 @@ def generate_answers(
 
     Raises:
         ValueError: a prompt is empty.
+        UsageError: the model has no positions for a prompt and an answer of the longest length behind it.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt has no tokens; every prompt needs at least one, such as a begin token")
+    longest, limit = max(map(len, prompts), default=0), max_positions(module)
+    if limit is not None and longest + max_new_tokens > limit:
+        raise UsageError(
+            f"a prompt of {longest} tokens and an answer of up to {max_new_tokens} need {longest + max_new_tokens} "
+            f"positions, but the model has {limit}. Lower --max-new-tokens (in a configuration: "
+            "evaluate.max_new_tokens), or shorten the prompt (train.max_tokens bounds those of held-out rows)."
+        )
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch_size):

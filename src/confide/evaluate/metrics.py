@@ -42,7 +42,7 @@ def rouge_l(reference: str, answer: str) -> float:
 
 
 def is_exact_match(reference: str, answer: str) -> bool:
-    """Tells whether a generated answer ends in the reference answer.
+    """Tells whether a generated answer is the reference answer or, where that is a number, comes to it.
 
     The rule, in order:
         1. Of either text that has the mark "####" (the form of GSM8K), only what follows the last mark counts.

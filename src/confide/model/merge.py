@@ -4,7 +4,9 @@ For use, not for training: any adapter in PEFT's format is taken, from any tool 
 """
 
 import json
+import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -15,10 +17,17 @@ from safetensors import SafetensorError, safe_open
 
 from confide.errors import ModelError
 from confide.files import atomic_folder
+from confide.model.hub import has_weights
 from confide.model.quiet import quiet_libraries
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_SAVED_BY_TRANSFORMERS = re.compile(
+    r"(generation_)?config\.json"
+    r"|(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?"
+    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
+    r"|(tokenizer|spiece|sentencepiece(\.bpe)?)\.model|chat_template\.jinja|additional_chat_templates"
+)
 
 
 def is_adapter_folder(folder: Path) -> bool:
@@ -104,10 +113,10 @@ def save_model(module: torch.nn.Module, tokenizer: object, folder: Path, *, repl
         module: a model of transformers, without adapters.
         tokenizer: of transformers.
         folder: where to; its parents are made.
-        replace: whether a folder with files in it may be replaced.
+        replace: whether a folder that holds a saved model, and nothing else, may be replaced.
 
     Raises:
-        ModelError: the folder has files in it and `replace` is False, or it is a file.
+        ModelError: the folder has files in it and `replace` is False or they are not a saved model's, or it is a file.
         StorageError: it cannot be written; what was there before is intact.
     """
     check_free(folder, replace=replace)
@@ -124,8 +133,31 @@ def check_free(folder: Path, *, replace: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"{folder} is a file, expected a folder to write the model to. Give another name.")
-    if folder.is_dir() and any(folder.iterdir()) and not replace:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not replace:
         raise ModelError(f"{folder} exists and is not empty. Give another folder, or replace it with --force.")
+    strangers = sorted(path.name for path in folder.iterdir() if not _SAVED_BY_TRANSFORMERS.fullmatch(path.name))
+    if strangers or not (folder / "config.json").is_file() or not has_weights(folder):
+        reason = f"it has {strangers[0]} in it" if strangers else "it lacks config.json or weights"
+        raise ModelError(
+            f"{folder} is not just a saved model ({reason}), and --force replaces nothing else. Give another folder, "
+            "or move away yourself what is there."
+        )
+
+
+def check_apart(folder: Path, sources: Iterable[Path]) -> None:
+    """Checks that to write a model to a folder leaves alone what the model is made from.
+
+    Raises:
+        ModelError: the folder is one of the sources, inside one, or around one.
+    """
+    out = folder.resolve()
+    for source in sources:
+        place = source.resolve()
+        if out == place or out in place.parents or place in out.parents:
+            where = "is" if out == place else "lies inside" if place in out.parents else "is around"
+            raise ModelError(f"{folder} {where} {source}, which the model is made from. Give a folder apart from it.")
 
 
 class _Adapted(Protocol):

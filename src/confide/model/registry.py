@@ -127,16 +127,22 @@ def cache_folder() -> Path:
 
 
 def find_cached(name: str) -> CachedModel | None:
-    """Gives the built-in model's folder in the cache, or None if it was not fetched yet.
+    """Gives the built-in model's folder in the cache, or None if it was not fetched yet or its description is damaged.
 
     Raises:
         ModelError: `name` is not built in.
     """
     folder = _model_folder(builtin_model(name))
-    if not (folder / _SOURCE_FILE).exists():
+    path = folder / _SOURCE_FILE
+    if not path.exists():
         return None
-    found = json.loads((folder / _SOURCE_FILE).read_text(encoding="utf-8"))
-    return CachedModel(folder=folder, source=found["source"], revision=found["revision"])
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        source, revision = found["source"], found["revision"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("%s is damaged (%s), so the model counts as not fetched.", path, type(error).__name__)
+        return None
+    return CachedModel(folder=folder, source=source, revision=revision)
 
 
 def fetch_model(name: str, *, source: Source | None = None) -> CachedModel:

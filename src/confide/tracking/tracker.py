@@ -11,13 +11,15 @@ class TrackedRun:
     """What a tracker is told about a run before its first round.
 
     Attributes:
-        name: the run's name.
+        name: the run's name, which another run elsewhere may have too.
+        run_id: the run's own id; a resumed run keeps it.
         folder: the run directory; a tracker writes only below it.
         settings: the configuration, one entry a key, e.g. {"train.learning_rate": 0.0002}.
         first_step: the first round that will be logged, counted from 1; above 1 when a run is resumed.
     """
 
     name: str
+    run_id: str
     folder: Path
     settings: Mapping[str, object] = field(default_factory=dict)
     first_step: int = 1

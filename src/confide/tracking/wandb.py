@@ -33,7 +33,7 @@ class WandbTracker:
         self._run = wandb.init(
             project="confide",
             name=run.name,
-            id=run.name,
+            id=run.run_id,
             dir=str(run.folder),
             config=dict(run.settings),
             mode=os.environ.get("WANDB_MODE", "offline"),

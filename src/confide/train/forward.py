@@ -16,6 +16,17 @@ from torch.nn.functional import cross_entropy, linear_cross_entropy
 from confide.data.batches import Batch
 
 _PROBE_TOKENS = 4
+# What an architecture may do to the logits behind the output layer, as transformers names it in configurations: soft
+# caps, then factors. A cap hardly shows on the small logits of a few tokens, so a name alone is enough.
+_BEHIND_THE_HEAD = (
+    "final_logit_softcapping",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+    "logits_scaling",
+    "logit_scale",
+    "lm_head_multiplier",
+    "logits_mup_width_multiplier",
+)
 # Logits held at once, over all rows of a chunk: 128 MiB of float32. torch's own choice of chunk is for accelerators; on
 # CPUs it was seven times slower (0.21 against 1.5 s for 256 targets of SmolLM2-135M on two cores).
 _LOGITS_IN_MEMORY = 1 << 25
@@ -40,8 +51,9 @@ class TargetScorer:
     """Scores the target tokens of batches under one causal language model.
 
     The decoder and the output layer are called apart, with only the hidden states before a target going through the
-    output layer. Some architectures do more between the two and the logits (scaling, soft caps); this is found out by
-    comparing both ways on a few tokens when the scorer is made, and such models take the whole forward pass instead.
+    output layer. Some architectures do more between the two and the logits (scaling, soft caps); this is read off the
+    configuration, and found out by comparing both ways on a few tokens when the scorer is made. Such models take the
+    whole forward pass instead.
 
     Args:
         model: a causal language model of transformers, plain or inside PEFT; stays in its mode (train or eval).
@@ -50,6 +62,7 @@ class TargetScorer:
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
         causal = _unwrapped(model)
+        self._config = causal.config.get_text_config(decoder=True)
         self._decoder = causal.get_decoder()
         self._head: torch.nn.Linear | None = causal.get_output_embeddings()
         self.splits_head = self._head_alone_gives_logits()
@@ -119,6 +132,8 @@ class TargetScorer:
         # A quantised or adapted output layer, or a decoder that transformers does not know apart, takes the whole way.
         if self._decoder is self.model or type(self._head) is not torch.nn.Linear:
             return False
+        if any(getattr(self._config, name, None) is not None for name in _BEHIND_THE_HEAD):
+            return False
         was_training = self.model.training
         self.model.eval()
         try:
@@ -126,15 +141,22 @@ class TargetScorer:
             mask = torch.ones_like(ids)
             whole = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             apart = self._head(self._hidden(ids))
-            # Room for a few roundings in the dtype of the computation, at the size of the largest logit.
-            room = 8 * torch.finfo(whole.dtype).eps * float(whole.abs().max())
+            # Both ways take the same steps: room for one other rounding, at the size of the largest logit. With much
+            # more, a cap or a factor would pass for a rounding in bfloat16, whose eps is 0.8 %.
+            room = 2 * torch.finfo(whole.dtype).eps * float(whole.abs().max())
             return bool((apart.float() - whole.float()).abs().max() <= room)
         finally:
             self.model.train(was_training)
 
 
+class _Config(Protocol):
+    def get_text_config(self, *, decoder: bool) -> object: ...
+
+
 class _Causal(Protocol):
     """What every causal language model of transformers has."""
+
+    config: "_Config"
 
     def get_decoder(self) -> Callable[..., object]:
         """The model without its output layer."""

@@ -191,7 +191,7 @@ class LocalTrainer:
             - The result depends only on the arguments, the settings, the seed and the number of threads.
 
         Raises:
-            NonFiniteLossError: a step's loss or gradient is NaN or infinite.
+            NonFiniteLossError: a step's loss or gradient, or a weight after the last step, is NaN or infinite.
         """
         settings = self._settings
         began = time.perf_counter()
@@ -222,6 +222,8 @@ class LocalTrainer:
             module.train(was_training)
             optimizer.zero_grad(set_to_none=True)
         vector = self._model.layout.gather(self._model.read(), trained)
+        if not np.isfinite(vector).all():  # a loss shows what the step before it did: nothing shows the last one
+            raise _not_finite("a weight is not finite", client=client, round_number=round_number, step=len(steps))
         return LocalResult(vector=vector, metrics=meter.metrics(time.perf_counter() - began))
 
     def _steps(
@@ -336,7 +338,11 @@ def _check_finite(loss: float, norm: float, *, client: str, round_number: int, s
     if math.isfinite(loss) and math.isfinite(norm):
         return
     what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
-    raise NonFiniteLossError(
+    raise _not_finite(what, client=client, round_number=round_number, step=step)
+
+
+def _not_finite(what: str, *, client: str, round_number: int, step: int) -> NonFiniteLossError:
+    return NonFiniteLossError(
         f"client {client}, round {round_number}, step {step}: {what}. The last complete round is saved. "
         "Lower train.learning_rate, set train.clip_grad_norm (1.0 is usual), or use model.dtype = 'float32', and start "
         "a new run with --set run.name=NAME: a resumed run keeps its configuration."

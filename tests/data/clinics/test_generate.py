@@ -168,14 +168,17 @@ def test_letters_of_a_clinic_resemble_each_other_more_than_those_of_any_other() 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_clinics": 0}, "num_clinics is 0, expected 1 to 60"),
-        ({"num_clinics": MAX_CLINICS + 1}, "num_clinics is 61, expected 1 to 60"),
-        ({"num_letters": -1}, "num_letters is -1, expected 0 to 10000"),
-        ({"num_instructions": MAX_QUESTIONS + 1}, "num_instructions is .*, expected 0 to"),
-        ({"num_letters": 0, "num_instructions": 0}, "both 0, expected at least one record"),
+        ({"num_clinics": 0}, "data.clients is 0, expected 1 to 60 for the source clinics"),
+        ({"num_clinics": MAX_CLINICS + 1}, "data.clients is 61, expected 1 to 60"),
+        ({"num_letters": -1}, "data.clinic_letters is -1, expected 0 to 10000"),
+        ({"num_instructions": MAX_QUESTIONS + 1}, "data.clinic_instructions is .*, expected 0 to"),
+        (
+            {"num_letters": 0, "num_instructions": 0},
+            "data.clinic_letters and data.clinic_instructions are both 0, expected at least one",
+        ),
     ],
 )
-def test_numbers_out_of_range_are_refused(arguments: dict[str, int], message: str) -> None:
+def test_numbers_out_of_range_are_refused_with_their_keys(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         generate_clinics(seed=0, **arguments)
 

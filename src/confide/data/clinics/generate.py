@@ -40,12 +40,12 @@ def generate_clinics(
     Raises:
         DataError: a number is out of range, or there would be no record at all.
     """
-    _check_range(num_clinics, name="num_clinics", low=1, high=MAX_CLINICS)
-    _check_range(num_letters, name="num_letters", low=0, high=MAX_LETTERS)
-    _check_range(num_instructions, name="num_instructions", low=0, high=MAX_QUESTIONS)
+    _check_range(num_clinics, name="data.clients", low=1, high=MAX_CLINICS)
+    _check_range(num_letters, name="data.clinic_letters", low=0, high=MAX_LETTERS)
+    _check_range(num_instructions, name="data.clinic_instructions", low=0, high=MAX_QUESTIONS)
     if num_letters == num_instructions == 0:
         raise DataError(
-            "clinics: num_letters and num_instructions are both 0, expected at least one record per clinic. "
+            "data.clinic_letters and data.clinic_instructions are both 0, expected at least one record per clinic. "
             "Ask for some letters or some instructions."
         )
     records: list[Record] = []
@@ -64,4 +64,6 @@ def clinic_name(index: int) -> str:
 
 def _check_range(value: int, *, name: str, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise DataError(f"clinics: {name} is {value}, expected {low} to {high}. Choose a number in this range.")
+        raise DataError(
+            f"{name} is {value}, expected {low} to {high} for the source clinics. Choose a number in this range."
+        )

@@ -1,11 +1,10 @@
-"""What a measured number has to be read with: the machine and the versions."""
+"""What a result has to be read with: the machine and the versions."""
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-_PACKAGES = ("confide", "torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 
 
 def describe_machine() -> dict[str, str | int]:
@@ -19,10 +18,10 @@ def describe_machine() -> dict[str, str | int]:
     }
 
 
-def installed_versions() -> dict[str, str]:
-    """Gives the versions of the packages that decide speed, those that are installed."""
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Gives the versions of these packages, without those that are not installed."""
     versions = {}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -31,6 +30,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def _processor() -> str:
+    # On Linux `platform.processor()` is empty as a rule.
     description = Path("/proc/cpuinfo")
     if description.exists():
         for line in description.read_text().splitlines():

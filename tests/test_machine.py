@@ -1,6 +1,6 @@
 from importlib.metadata import version
 
-from confide.bench.machine import describe_machine, installed_versions
+from confide.machine import describe_machine, installed_versions
 
 
 def test_a_machine_has_cores_memory_and_a_name() -> None:
@@ -13,4 +13,4 @@ def test_a_machine_has_cores_memory_and_a_name() -> None:
 
 
 def test_versions_are_those_installed() -> None:
-    assert installed_versions()["torch"] == version("torch")
+    assert installed_versions(["torch", "no-such-package"]) == {"torch": version("torch")}
