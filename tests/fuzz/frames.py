@@ -68,6 +68,8 @@ def samples() -> dict[str, bytes]:
             client="north",
             weight=2.0,
             layout_digest="cd",
+            key_id="ab",
+            limit=0.25,
             metrics={"loss": 1.5},
             body=b"body",
         ).to_bytes(),
