@@ -6,10 +6,10 @@ import struct
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from tests.seal.schoolbook import digest
 
 from confide.seal.commonpoly import common_polynomial, round_seed
 from confide.seal.profiles import PROFILES
+from tests.seal.schoolbook import digest
 
 SEED = bytes(range(32))
 PRIMES = sorted({prime for profile in PROFILES.values() for prime in profile.modulus})

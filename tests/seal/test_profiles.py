@@ -7,8 +7,8 @@ from itertools import product
 from typing import Any
 
 import pytest
-
 import seal
+
 from confide.seal.profiles import NOISE_BOUND, PROFILES, Profile, failure_log2, get_profile
 
 every_profile = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda one: f"{one.scheme}-{one.name}")

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.seal import schoolbook
 
 from confide.errors import MessageError, SealError, SecretKeyError
 from confide.seal.coefficients import Coefficients, add
@@ -22,6 +21,7 @@ from confide.seal.commonpoly import common_polynomial
 from confide.seal.fixedpoint import dequantize, pack, quantize, unpack
 from confide.seal.profiles import NOISE_BOUND, get_profile
 from confide.seal.ring import PublicKeyRing, Ring, RingSecret, SharedSecret
+from tests.seal import schoolbook
 
 ONETIME = ("compact", "precise", "ultra")
 SHARED = ("compact", "precise")

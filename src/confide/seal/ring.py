@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-
 import seal
+
 from confide.errors import MessageError, SealError, SecretKeyError
 from confide.seal.coefficients import Coefficients, add, coefficient_bytes, from_bytes, to_bytes
 from confide.seal.profiles import NOISE_BOUND, Profile
