@@ -29,6 +29,9 @@ PLACES = {
     "torch.utils.tensorboard": {"confide.tracking.tensorboard"},
     "mlflow": {"confide.tracking.mlflow"},
     "wandb": {"confide.tracking.wandb"},
+    "seal": {"confide.seal.ring"},
+    "tenseal": {"confide.seal.published"},
+    "cryptography": {"confide.membership.", "confide.seal.commonpoly"},
     "typer": {"confide.cli."},
     "rich": {"confide.cli."},
 }

@@ -50,7 +50,7 @@ def moved(folder: Path, number: int, factor: str) -> bool:
 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_each_way_to_average_moves_its_factors_only(average: str, make_config: ConfigMaker) -> None:
-    folder = train(make_config(lora__average=average))
+    folder = train(make_config(lora__average=average, seal__scheme="plain"))
     found = [(moved(folder, number, "lora_A"), moved(folder, number, "lora_B")) for number in (1, 2, 3)]
     expected = {
         "freeze-a": [(False, True)] * 3,
@@ -66,7 +66,7 @@ def test_each_way_to_average_moves_its_factors_only(average: str, make_config: C
 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_inexactness_is_recorded_where_both_factors_are_averaged(average: str, make_config: ConfigMaker) -> None:
-    records = records_of(train(make_config(lora__average=average)))
+    records = records_of(train(make_config(lora__average=average, seal__scheme="plain")))
     if average != "factors":
         assert [record.factor_error for record in records] == [None] * 3
         return
@@ -74,10 +74,16 @@ def test_inexactness_is_recorded_where_both_factors_are_averaged(average: str, m
     assert all(error is not None and 0 < error["relative"] < 10 for error in errors)
 
 
-def test_records_say_that_nothing_is_sealed_and_nothing_guaranteed(make_config: ConfigMaker) -> None:
-    folder = train(make_config(evaluate__every_rounds=2))
+@pytest.mark.parametrize(
+    ("scheme", "said"), [("plain", ("plain", False, True)), ("onetime", ("onetime/compact", True, False))]
+)
+def test_records_say_what_is_sealed_and_that_nothing_is_guaranteed(
+    make_config: ConfigMaker, scheme: str, said: tuple[str, bool, bool]
+) -> None:
+    folder = train(make_config(evaluate__every_rounds=2, seal__scheme=scheme))
     records = records_of(folder)
-    assert [(record.sealing, record.is_sealed, record.epsilon) for record in records] == [("plain", False, None)] * 3
+    assert [(record.sealing, record.is_sealed, record.server_reads) for record in records] == [said] * 3
+    assert [record.epsilon for record in records] == [None] * 3
     assert all(record.privacy.startswith("no formal guarantee") for record in records)
     assert [record.held_out_loss is not None for record in records] == [False, True, False]
     assert records[-1].loss < records[0].loss

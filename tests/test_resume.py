@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from confide import build
 from confide.assess import assess_run, compare_run
+from confide.build import model as build_model_module
 from confide.cli.train import resume_command, train
 from confide.config.schema import Config
 from confide.errors import ConfigError, NonFiniteLossError, RunDirectoryError, RunInterrupted, StorageError
@@ -387,9 +387,9 @@ def threads_set(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_resume_computes_with_as_many_threads_as_the_start_whatever_cores_are_free(
     make_config: ConfigMaker, monkeypatch: pytest.MonkeyPatch, threads_set: list[int]
 ) -> None:
-    monkeypatch.setattr(build, "_physical_cores", lambda: 3)
+    monkeypatch.setattr(build_model_module, "_physical_cores", lambda: 3)
     folder = stopped_run(make_config(run__threads=0))
-    monkeypatch.setattr(build, "_physical_cores", lambda: 2)
+    monkeypatch.setattr(build_model_module, "_physical_cores", lambda: 2)
     with pytest.raises(ConfigError, match=r"(?s)another configuration:\n    run\.threads: 3 -> 2\n"):
         resume_command(folder, overrides=["run.threads=2"])
     resume_command(folder, overrides=["run.threads=3"])
@@ -403,9 +403,9 @@ def test_a_resume_computes_with_as_many_threads_as_the_start_whatever_cores_are_
 def test_a_resume_with_the_kept_number_of_threads_needs_no_wish(
     make_config: ConfigMaker, monkeypatch: pytest.MonkeyPatch, threads_set: list[int]
 ) -> None:
-    monkeypatch.setattr(build, "_physical_cores", lambda: 3)
+    monkeypatch.setattr(build_model_module, "_physical_cores", lambda: 3)
     folder = stopped_run(make_config(run__threads=0))
-    monkeypatch.setattr(build, "_physical_cores", lambda: 1)
+    monkeypatch.setattr(build_model_module, "_physical_cores", lambda: 1)
     resume_command(folder)
     assert threads_set == [3, 3]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.town import LAYOUT, NAMES, SIZES, FakeTrainer, Town, on
 
 from confide.aggregate.optimizers import FedAvg
 from confide.aggregate.step import GlobalStep
@@ -16,7 +15,9 @@ from confide.errors import AgreementError, MessageError, NonFiniteLossError, Rou
 from confide.global_state import GlobalState
 from confide.messages import JoinReply, OpenReply, OpenRequest, TrainReply, TrainRequest
 from confide.round import open_federation
+from confide.seal.plain import PlainRound
 from confide.train.local import LocalResult
+from tests.town import LAYOUT, NAMES, SIZES, FakeTrainer, Town, on
 
 
 def test_the_next_adapter_is_the_weighted_mean_at_everybody() -> None:
@@ -51,16 +52,20 @@ def test_bytes_are_counted_on_the_wire() -> None:
     [
         (lambda reply: None, "no answer"),
         (lambda reply: b"nonsense", "expected a message of at least"),
-        (lambda reply: replace(reply, body=reply.body[:-4]).to_bytes(), "expected 4 values of 4 bytes, got 12 bytes"),
+        (lambda reply: replace(reply, body=reply.body[:-4]).to_bytes(), "announces a part that ends at"),
+        (lambda reply: replace(reply, body=b"").to_bytes(), "0 bytes are too few for 1 frames"),
+        (lambda reply: replace(reply, limit=2.0).to_bytes(), "the limit is 1.0, expected 2.0"),
         (lambda reply: replace(reply, layout_digest="00").to_bytes(), "another layout"),
         (lambda reply: replace(reply, weight=-1.0).to_bytes(), "claims the weight -1, by its examples it is 4.0"),
         (lambda reply: replace(reply, weight=1e300).to_bytes(), "claims the weight 1e\\+300"),
         (lambda reply: replace(reply, metrics={}).to_bytes(), "does not report loss, seconds"),
-        (lambda reply: replace(reply, metrics=reply.metrics | {"loss": 1e308}).to_bytes(), "beyond 1e\\+30: loss"),
-        (lambda reply: replace(reply, body=np.full(4, 3e38, "<f4").tobytes()).to_bytes(), "values beyond 1e\\+30"),
+        (lambda reply: replace(reply, metrics=reply.metrics | {"loss": 1e299}).to_bytes(), "beyond 1e\\+30: loss"),
+        (lambda reply: replace(reply, metrics=reply.metrics | {"loss": -5.0}).to_bytes(), "below 0 or beyond.*: loss"),
+        (lambda reply: replace(reply, metrics=reply.metrics | {"Jane Doe": 1.0}).to_bytes(), "1 figures that this"),
+        (lambda reply: reply.to_bytes().replace(b'"weight":4.0', b'"weight":1e4'), "claims the weight 10000"),
+        (lambda reply: reply.to_bytes().replace(b'"weight":4.0', b'"weight":1e999'), "announces|weight must be"),
         (lambda reply: replace(reply, round_number=7).to_bytes(), "another run, round or client"),
         (lambda reply: replace(reply, client="east").to_bytes(), "another run, round or client"),
-        (lambda reply: replace(reply, body=np.full(4, np.nan, "<f4").tobytes()).to_bytes(), "NaN, infinity"),
     ],
 )
 def test_a_client_that_is_missing_or_talks_nonsense_is_left_out(
@@ -77,6 +82,23 @@ def test_a_client_that_is_missing_or_talks_nonsense_is_left_out(
     assert town.clients["east"].state.num_seen == 2
     town.transport.after = lambda client, reply: reply
     assert town.round().record.members == NAMES
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (np.zeros(3, "<f4").tobytes(), "expected 4 values of 4 bytes, got 12 bytes"),
+        (np.full(4, 3e38, "<f4").tobytes(), "values beyond 1e\\+30"),
+        (np.full(4, np.nan, "<f4").tobytes(), "NaN, infinity"),
+    ],
+)
+def test_a_client_that_signs_nonsense_is_left_out(body: bytes, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    town = Town()
+    monkeypatch.setattr(PlainRound, "chunks", lambda self, values: iter([body]))
+    request = town.server.train_requests(town.server.plan(town.state), town.state.signatures)["west"]
+    reply = TrainReply.from_bytes(town.clients["west"].handle(request))
+    with pytest.raises(RunError, match=reason):
+        town.server.read_upload(town.server.plan(town.state), "west", reply)
 
 
 def test_a_client_that_raises_is_left_out_with_its_reason() -> None:
@@ -137,7 +159,10 @@ def test_a_client_that_missed_the_opening_catches_up_before_the_next_round() -> 
 
 def test_a_client_that_computes_another_adapter_fails_the_round() -> None:
     town = Town()
-    town.transport.after = on(OpenReply, "south")(lambda reply: replace(reply, adapter_digest="00").to_bytes())
+    signature = town.clients["south"]._keys.sign_adapter("town", 1, "00").hex()
+    town.transport.after = on(OpenReply, "south")(
+        lambda reply: replace(reply, adapter_digest="00", signature=signature).to_bytes()
+    )
     with pytest.raises(AgreementError, match="computed 2 different global adapters"):
         town.round()
 
@@ -173,13 +198,22 @@ def test_cohorts_are_drawn_by_round_and_everybody_follows() -> None:
 def test_a_client_refuses_another_run_another_round_and_another_start() -> None:
     town = Town()
     client = town.clients["east"]
-    good = TrainRequest(run="town", round_number=1, cohort=[], adapter_digest=client.state.shared.digest)
+    good = TrainRequest(
+        run="town",
+        round_number=1,
+        cohort=[],
+        adapter_digest=client.state.shared.digest,
+        reference_weight=4.0,
+        signatures=dict(town.state.signatures),
+    )
     with pytest.raises(MessageError, match="takes part in run town, the request is of run other"):
         client.handle(replace(good, run="other").to_bytes())
     with pytest.raises(MessageError, match="has done 0 rounds and cannot take part in round 2"):
         client.handle(replace(good, round_number=2).to_bytes())
     with pytest.raises(AgreementError, match="holds another global adapter than round 1 starts from"):
         client.handle(replace(good, adapter_digest="00").to_bytes())
+    with pytest.raises(MessageError, match=r"the reference weight of round 1 is 0.5, expected at least 1"):
+        client.handle(replace(good, reference_weight=0.5).to_bytes())
     with pytest.raises(MessageError, match="which only a server gets"):
         client.handle(client.handle(good.to_bytes()))
 

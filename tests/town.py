@@ -1,22 +1,35 @@
 """A small federation with real parties, a fake training and a transport that a test can disturb."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from confide.aggregate.optimizers import FedAvgM
+from confide.aggregate.optimizers import FedAvg, FedAvgM
 from confide.aggregate.step import GlobalStep, payload_layout
 from confide.data.examples import TokenizedExample
 from confide.global_state import GlobalState
+from confide.membership.identity import Identity
+from confide.membership.ledger import MemoryLedger, ReleaseLedger
+from confide.membership.roster import Roster
 from confide.messages import decode
-from confide.parties.client import Client, ClientRules, ClientState
-from confide.parties.server import Server
+from confide.parties.client import Client, ClientRules
+from confide.parties.key_holder import KeyHolder
+from confide.parties.payload import num_sealed_values
+from confide.parties.server import PayloadShape, Server
+from confide.parties.state import ClientState, MemoryPending
 from confide.privacy.plan import NoPrivacy
+from confide.prune.plan import Pruning
+from confide.prune.schedules import ConstantSparsity
 from confide.round import RoundNotes, RoundResult, open_federation, run_round
+from confide.seal.adder import ModularAdder
+from confide.seal.onetime import OneTimeClient
 from confide.seal.plain import PlainClient, PlainServer
+from confide.seal.profiles import get_profile
+from confide.seal.scheme import ClientSealing
+from confide.seeds import stream
 from confide.train.local import LocalMetrics, LocalResult
 from confide.transport.base import Reply
 from confide.transport.inprocess import InProcessTransport
@@ -31,12 +44,13 @@ EXAMPLE = TokenizedExample(record_id="x", input_ids=np.array([1, 2]), loss_mask=
 class FakeTrainer:
     """Moves the adapter towards a target of each client's own, and remembers how it was called."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = NAMES) -> None:
+        self.names = names
         self.calls: list[dict[str, Any]] = []
 
     def train(self, **arguments: Any) -> LocalResult:
         self.calls.append(arguments)
-        target = np.full(4, NAMES.index(arguments["client"]) + 1, np.float32)
+        target = np.full(4, self.names.index(arguments["client"]) + 1, np.float32)
         start: Vector = arguments["start"]
         metrics = LocalMetrics(
             num_steps=1,
@@ -83,56 +97,128 @@ class FaultyTransport:
 
 
 class Town:
-    """A small federation."""
+    """A small federation.
 
-    def __init__(self, *, min_clients: int = 2, clients_per_round: int = 0, weights: str = "examples") -> None:
-        self.trainer = FakeTrainer()
-        self.held_out_losses = dict.fromkeys(NAMES, 1.0)
-        rules = ClientRules(
+    Args:
+        names: of the clients, in order; client number i (from 1) has i examples and is drawn towards the value i.
+        scheme: "plain", or "onetime" with profile compact.
+        sparsity: of a common mask; 0 = no pruning.
+    """
+
+    def __init__(
+        self,
+        *,
+        names: Sequence[str] = NAMES,
+        scheme: str = "plain",
+        min_clients: int = 2,
+        clients_per_round: int = 0,
+        weights: str = "examples",
+        sparsity: float = 0.0,
+        with_control: bool = False,
+        server_reads: bool = False,
+        max_saturated: float = 0.0,
+    ) -> None:
+        self.names = tuple(names)
+        self.trainer = FakeTrainer(self.names)
+        self.held_out_losses = dict.fromkeys(names, 1.0)
+        self.min_clients = min_clients
+        self.threshold = len(names) // 2 + 1
+        self.identities = {name: Identity.generate(name) for name in names}
+        self.roster = Roster([identity.public for identity in self.identities.values()])
+        self.stores = {name: MemoryPending() for name in names}
+        self.ledgers: dict[str, ReleaseLedger] = {name: MemoryLedger() for name in names}
+        profile = get_profile("onetime", "compact")
+        is_sealed = scheme == "onetime"
+        self.sealing: ClientSealing = (
+            OneTimeClient(profile, self.roster, self.threshold) if is_sealed else PlainClient()
+        )
+        self.rules = ClientRules(
             trained=lambda number: LAYOUT,
             learning_rate=lambda number: 0.5,
             weight=lambda count: float(count) if weights == "examples" else 1.0,
-            step=GlobalStep(optimizer=FedAvgM(momentum=0.5), with_control=False, num_clients=4),
+            step=GlobalStep(
+                optimizer=FedAvg() if with_control else FedAvgM(momentum=0.5),
+                with_control=with_control,
+                num_clients=len(names),
+                accumulates=sparsity > 0,
+                initial_limit=float(len(names)) if is_sealed else 0.0,
+            ),
+            pruning=Pruning(
+                kind="common" if sparsity else "none",
+                schedule=ConstantSparsity(target=sparsity),
+                exploration=0.5,
+                rng=lambda number: stream(0, "mask", number),
+            ),
+            max_saturated=max_saturated,
+            server_may_read=server_reads,
             is_evaluation_round=lambda number: number % 2 == 0,
             measures_factors=False,
         )
         start = ClientState(shared=GlobalState(layout=LAYOUT, round_number=0, adapter=np.zeros(4, np.float32)))
-        self.clients = {
-            name: Client(
-                name=name,
-                run="town",
-                rules=rules,
-                state=start,
-                examples=[EXAMPLE] * SIZES[name],
-                trainer=self.trainer,
-                sealing=PlainClient(),
-                privacy=NoPrivacy(),
-                evaluate=self.measure(name),
-            )
-            for name in NAMES
-        }
+        self.clients = {name: self.make_client(name, start) for name in names}
+        controls = LAYOUT.num_values if with_control else 0
         self.server = Server(
             run="town",
-            clients=NAMES,
+            roster=self.roster,
             clients_per_round=clients_per_round,
             min_clients=min_clients,
+            threshold=self.threshold,
             seed=0,
-            payload=lambda number: payload_layout(LAYOUT, with_control=False),
-            weight=rules.weight,
-            sealing=PlainServer(),
+            layout=LAYOUT,
+            shape=lambda number: PayloadShape(
+                layout_digest=payload_layout(LAYOUT, with_control=with_control).digest,
+                num_values=num_sealed_values(
+                    self.rules.pruning.num_kept(LAYOUT.num_values, number), controls, has_range=is_sealed
+                ),
+            ),
+            weight=self.rules.weight,
+            sealing=ModularAdder(profile) if is_sealed else PlainServer(),
         )
-        self.transport = FaultyTransport(
-            InProcessTransport({name: client.handle for name, client in self.clients.items()})
-        )
+        self.transport = FaultyTransport(InProcessTransport({name: self.door(name) for name in names}))
         self.notes = RoundNotes(
-            learning_rate=rules.learning_rate, sealing="plain", is_sealed=False, privacy="no formal guarantee"
+            learning_rate=self.rules.learning_rate,
+            sealing=scheme,
+            is_sealed=is_sealed,
+            server_reads=server_reads,
+            sparsity=lambda number: sparsity,
+            privacy="no formal guarantee",
         )
         self.state = open_federation(self.server, self.transport)
+
+    def door(self, name: str) -> Callable[[bytes], bytes]:
+        """Where requests for a client arrive; it may be restarted meanwhile."""
+        return lambda request: self.clients[name].handle(request)
+
+    def make_client(self, name: str, state: ClientState) -> Client:
+        """A client as its process starts: with its keys, ledger and store, and nothing else of what was before."""
+        return Client(
+            run="town",
+            rules=self.rules,
+            state=state,
+            examples=[EXAMPLE] * (self.names.index(name) + 1),
+            trainer=self.trainer,
+            sealing=self.sealing,
+            keys=KeyHolder(
+                identity=self.identities[name],
+                roster=self.roster,
+                ledger=self.ledgers[name],
+                sealing=self.sealing,
+                min_clients=self.min_clients,
+                threshold=self.threshold,
+            ),
+            privacy=NoPrivacy(),
+            evaluate=self.measure(name),
+            store=self.stores[name],
+        )
+
+    def restart(self, name: str) -> None:
+        """A client's process is killed and started again."""
+        self.clients[name] = self.make_client(name, self.clients[name].state)
 
     def measure(self, name: str) -> Callable[[Vector], dict[str, float]]:
         return lambda adapter: {
             "held_out_loss": self.held_out_losses[name],
-            "held_out_targets": float(SIZES[name]),
+            "held_out_targets": float(self.names.index(name) + 1),
             "evaluate_seconds": 0.0,
         }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from confide.build import apply_threads, build_examples, build_federation, build_records, build_template
 from confide.config.load import dump_toml
 from confide.config.schema import Config
-from confide.config.sections import FederationSection
+from confide.config.sections import FederationSection, PruneSection, SealSection
 from confide.data.examples import ClientRecords
 from confide.federate import Observer, restore, run, start
 from confide.model.adapter_files import read_adapter
@@ -143,4 +143,12 @@ def _solo(config: Config, *, rounds: int, step_factor: int = 1) -> Config:
     federation = FederationSection(rounds=rounds, min_clients=1, weights="equal")
     train = config.train.model_copy(update={"local_steps": config.train.local_steps * step_factor})
     evaluate = config.evaluate.model_copy(update={"every_rounds": 0})
-    return config.model_copy(update={"federation": federation, "train": train, "evaluate": evaluate})
+    return config.model_copy(
+        update={
+            "federation": federation,
+            "train": train,
+            "evaluate": evaluate,
+            "prune": PruneSection(),  # one client has nobody to hide from and nothing to send
+            "seal": SealSection(scheme="plain"),
+        }
+    )

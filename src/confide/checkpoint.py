@@ -10,27 +10,20 @@ state/client-NAME.safetensors   what each client carries on its own; the file is
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
 from confide.errors import LayoutMismatchError, MessageError, RunDirectoryError
 from confide.global_state import GlobalState
 from confide.names import file_name
-from confide.parties.client import Client, ClientState
+from confide.parties.client import Client
 from confide.parties.server import ServerState
+from confide.parties.state import pack_own, unpack_own
 from confide.records import ClientDiagnostics, RoundRecord
 from confide.run import RECORD_FILE
 from confide.update import Layout, Vector
-
-_CLIENT = "client"
-_NUM_SEEN = "num_seen"
-_CONTROL = "control."
 
 
 class AdapterWriter(Protocol):
@@ -49,7 +42,8 @@ def save_state(folder: Path, *, writer: AdapterWriter, server: ServerState, clie
     writer.save(folder, shared.adapter)
     (state / "global.safetensors").write_bytes(shared.to_bytes())
     for client in clients:
-        _client_file(state, client.name).write_bytes(_pack(client.name, client.state))
+        settled = client.settled(counted=client.name in server.counted)
+        _client_file(state, client.name).write_bytes(pack_own(client.name, settled))
     server_json = {
         "round_number": server.round_number,
         "adapter_digest": server.adapter_digest,
@@ -84,30 +78,18 @@ def load_state(folder: Path, *, layout: Layout, clients: Sequence[Client]) -> Se
             num_examples=dict(server["num_examples"]),
         )
         shared = GlobalState.from_bytes((state / "global.safetensors").read_bytes(), layout)
-        for client in clients:
-            client.state = _unpack(_client_file(state, client.name), client.name, shared)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, MessageError, LayoutMismatchError) as error:
+        own = {
+            client.name: unpack_own(_client_file(state, client.name).read_bytes(), client.name, shared)
+            for client in clients
+        }
+    except (OSError, ValueError, KeyError, TypeError, MessageError, LayoutMismatchError) as error:
         raise RunDirectoryError(f"{folder} cannot be resumed from: {error}") from error
     if found.adapter_digest != shared.digest:
         raise RunDirectoryError(f"{folder} is damaged: the saved global state does not match its digest")
+    for client in clients:
+        client.state = own[client.name]
     return found
 
 
 def _client_file(state: Path, name: str) -> Path:
     return state / f"client-{file_name(name)}.safetensors"
-
-
-def _pack(name: str, state: ClientState) -> bytes:
-    tensors = {_NUM_SEEN: np.array([state.num_seen], np.int64)}
-    controls = {_CONTROL + digest: vector for digest, vector in state.controls.items()}
-    data: bytes = save(tensors | controls, metadata={_CLIENT: name})
-    return data
-
-
-def _unpack(path: Path, name: str, shared: GlobalState) -> ClientState:
-    with safe_open(path, framework="numpy") as file:
-        if (file.metadata() or {}).get(_CLIENT) != name:
-            raise ValueError(f"{path.name} is not the state of client {name}")
-        tensors: Mapping[str, Vector] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    controls = {name.removeprefix(_CONTROL): vector for name, vector in tensors.items() if name.startswith(_CONTROL)}
-    return ClientState(shared=shared, num_seen=int(tensors[_NUM_SEEN][0]), controls=controls)

@@ -15,6 +15,7 @@ from confide.parties.server import Server, ServerState
 from confide.records import RoundRecord
 from confide.round import RoundNotes, RoundResult, open_federation, run_round
 from confide.run import RunDirectory
+from confide.seal.scheme import ClientSealing
 from confide.tracking.tracker import Tracker
 from confide.transport.base import Transport
 from confide.update import Layout
@@ -35,6 +36,7 @@ class Federation:
     clients: Sequence[Client]
     transport: Transport
     notes: RoundNotes
+    sealing: ClientSealing
     layout: Layout
     writer: AdapterWriter
     num_rounds: int

@@ -1,6 +1,7 @@
 """The state that all clients hold alike: the global adapter and what the server optimiser remembers."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +39,7 @@ class GlobalState:
         """SHA-256 in hexadecimal over all of it: equal digests mean equal states, to the bit."""
         running = hashlib.sha256(f"{self.layout.digest} {self.round_number}".encode())
         for name, vector in [(_ADAPTER, self.adapter), *sorted(self.memory.items())]:
-            running.update(f"\n{name} {vector.size}\n".encode())
+            running.update(json.dumps([name, vector.size]).encode())
             running.update(np.ascontiguousarray(vector, "<f4").data)
         return running.hexdigest()
 
@@ -59,8 +60,10 @@ class GlobalState:
         try:
             tensors = load(data)
             adapter, number = tensors.pop(_ADAPTER), int(tensors.pop(_ROUND)[0])
-        except (SafetensorError, KeyError, IndexError, ValueError, TypeError) as error:
+        except (SafetensorError, KeyError, IndexError, ValueError, TypeError, OverflowError) as error:
             raise MessageError("these bytes hold no global state") from error
         layout.check(adapter)
+        if any(vector.dtype != np.float32 or vector.ndim != 1 for vector in tensors.values()) or number < 0:
+            raise MessageError("these bytes hold a global state with vectors or a round that none has")
         memory = {name.removeprefix(_MEMORY): vector for name, vector in tensors.items()}
         return GlobalState(layout=layout, round_number=number, adapter=adapter, memory=memory)

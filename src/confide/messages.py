@@ -1,7 +1,19 @@
 """What crosses the wire between server and clients: versioned messages as bytes, the same in one process.
 
 A message is a fixed head (magic, version, kind, two lengths), a JSON header with the named fields, and an opaque body.
-Nothing is unpickled, nothing is executed, and a length is checked before it is used.
+Where a body has several parts, `pack_parts` puts them together. Nothing is unpickled, nothing is executed, and a length
+is checked before it is used.
+
+    server                                           client
+    JoinRequest                                ->    JoinReply          where it stands
+    TrainRequest                               ->    TrainReply         its sealed update, a share of its key per peer
+    SignRequest       the list of members      ->    SignReply          "I am in it, and it is right"
+    ReleaseRequest    the signed list          ->    ReleaseReply       its share of the members' summed key
+    OpenRequest       the sealed sum, shares   ->    OpenReply          the digest of the next global adapter
+    StateRequest      for who was away         ->    StateReply         the global state, encrypted for them
+    CatchUpRequest    that state               ->    JoinReply
+
+Schemes without a key per round skip SignRequest and ReleaseRequest.
 """
 
 import json
@@ -14,9 +26,13 @@ from typing import ClassVar, Self
 from confide.errors import MessageError
 
 _MAGIC = b"CNFD"
-_VERSION = 1
+_VERSION = 2
 _HEAD = struct.Struct(">4sHHIQ")
+_PART = struct.Struct(">HQ")
 _MAX_HEADER_BYTES = 1 << 20
+_MAX_PARTS = 1 << 12
+_LARGEST_INT = 1 << 62
+_LARGEST_FLOAT = 1e300
 
 _TYPE_OF_KIND: dict[int, type["Message"]] = {}
 
@@ -75,32 +91,44 @@ class JoinRequest(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class JoinReply(Message):
-    """Client to server: the adapter it holds after `round_number` rounds, by digest."""
+    """Client to server: the adapter it holds after `round_number` rounds, by digest, and its signature under that."""
 
     kind: ClassVar[int] = 2
 
     client: str
     num_examples: int
     adapter_digest: str
+    signature: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(Message):
-    """Server to client: train in this round, from the adapter of this digest."""
+    """Server to client: train in this round, from the adapter of this digest.
+
+    Attributes:
+        reference_weight: the largest weight in the cohort; sealed values are multiplied by weight / reference_weight.
+        signatures: of clients under the digest: a client trains only from an adapter that enough others hold too.
+    """
 
     kind: ClassVar[int] = 3
 
     cohort: list[str]
     adapter_digest: str
+    reference_weight: float
+    signatures: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReply(Message):
-    """Client to server: its sealed, weighted update (body), and diagnostics about itself.
+    """Client to server: its sealed, weighted update, and diagnostics about itself.
+
+    The body's parts: "frames", and for every member of the roster "to NAME", an envelope that only NAME can open.
 
     Attributes:
         weight: public weight of the update in the mean; the sealed values are already multiplied by it.
-        layout_digest: of the layout of the sealed values.
+        layout_digest: of the layout that the sealed values are coordinates of.
+        key_id: of the one-time key they are sealed under; empty in a scheme without one.
+        limit: the fixed-point range of the sealed values.
         metrics: losses, counts and seconds of the local training.
     """
 
@@ -109,39 +137,93 @@ class TrainReply(Message):
     client: str
     weight: float
     layout_digest: str
+    key_id: str
+    limit: float
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignRequest(Message):
+    """Server to a listed member: sign this list of members (body), if it is right about you."""
+
+    kind: ClassVar[int] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignReply(Message):
+    """Client to server: its signature under the list of members."""
+
+    kind: ClassVar[int] = 11
+
+    client: str
+    signature: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRequest(Message):
+    """Server to every client: release your share of the summed key for this list, which its members signed.
+
+    The body's parts: "members", and for every member "from NAME", the envelope that NAME addressed to this client.
+    """
+
+    kind: ClassVar[int] = 12
+
+    signatures: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseReply(Message):
+    """Client to server: its share of the summed key (body), encrypted for the clients and signed."""
+
+    kind: ClassVar[int] = 13
+
+    client: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenRequest(Message):
-    """Server to client: the sealed sum (body) of these members' updates, with their weights."""
+    """Server to client: the sealed sum of the members' updates, and what opens it.
+
+    The body's parts: "members", "sum", and in a scheme with one-time keys "share NAME" for everybody who released, and
+    "from NAME" as in `ReleaseRequest`.
+    """
 
     kind: ClassVar[int] = 5
-
-    members: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenReply(Message):
-    """Client to server: the digest of the next global adapter, computed from the opened sum."""
+    """Client to server: the digest of the next global adapter, computed from the opened sum, and signed."""
 
     kind: ClassVar[int] = 6
 
     client: str
     adapter_digest: str
+    signature: str
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateRequest(Message):
-    """Server to client: hand over the global state, for a client that missed rounds."""
+    """Server to client: hand over the global state, for clients that missed rounds.
+
+    Attributes:
+        recipients: who is to read it; empty for the server itself, which a client grants only where the configuration
+            says so.
+    """
 
     kind: ClassVar[int] = 7
+
+    recipients: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateReply(Message):
-    """Client to server: the global state after `round_number` rounds (body)."""
+    """Client to server: the global state after `round_number` rounds.
+
+    The body's parts: "state", encrypted, and for every recipient "to NAME", an envelope with the key to it. For the
+    server the only part is "state", in the clear.
+    """
 
     kind: ClassVar[int] = 8
 
@@ -151,11 +233,22 @@ class StateReply(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class CatchUpRequest(Message):
-    """Server to client: take this global state (body), if its digest is this."""
+    """Server to client: take this global state, if its digest is this and enough clients signed for it.
+
+    The body's parts: "state" and "key" as in `StateReply`.
+
+    Attributes:
+        source: who handed the state over.
+        signatures: of clients under the digest, as in `OpenReply`.
+        counted: whether the client's last upload is in a sum that the others have opened.
+    """
 
     kind: ClassVar[int] = 9
 
     adapter_digest: str
+    source: str
+    signatures: dict[str, str]
+    counted: bool
 
 
 for _message_type in (
@@ -163,6 +256,10 @@ for _message_type in (
     JoinReply,
     TrainRequest,
     TrainReply,
+    SignRequest,
+    SignReply,
+    ReleaseRequest,
+    ReleaseReply,
     OpenRequest,
     OpenReply,
     StateRequest,
@@ -216,15 +313,67 @@ def _has_type(value: object, kind: object) -> bool:
     """Whether a JSON value is of a field's type; the field types above are all that is needed."""
     if kind is str:
         return isinstance(value, str)
+    if kind is bool:
+        return isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST_INT
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        # JSON knows one kind of number: 1e400 reads as infinity, and an integer may have any number of digits.
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_FLOAT
     if kind == list[str]:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if kind == dict[str, float]:
         return isinstance(value, dict) and all(_has_type(item, float) for item in value.values())
+    if kind == dict[str, str]:
+        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     raise AssertionError(f"no rule for fields of type {kind}")
+
+
+def pack_parts(parts: Mapping[str, bytes]) -> bytes:
+    """Puts named parts one after the other into one body; the inverse of `unpack_parts`."""
+    pieces = []
+    for name, part in parts.items():
+        encoded = name.encode()
+        pieces += [_PART.pack(len(encoded), len(part)), encoded, part]
+    return b"".join(pieces)
+
+
+def unpack_parts(body: bytes) -> dict[str, bytes]:
+    """Reads the named parts of a body.
+
+    Raises:
+        MessageError: the bytes are no parts, are cut off, name a part twice, or hold more parts than any message has.
+    """
+    parts: dict[str, bytes] = {}
+    at = 0
+    while at < len(body):
+        if len(body) - at < _PART.size or len(parts) >= _MAX_PARTS:
+            raise MessageError(f"a body of {len(body)} bytes is cut off, or has more than {_MAX_PARTS} parts")
+        name_bytes, part_bytes = _PART.unpack_from(body, at)
+        start, end = at + _PART.size + name_bytes, at + _PART.size + name_bytes + part_bytes
+        if end > len(body):
+            raise MessageError(f"a body of {len(body)} bytes announces a part that ends at {end}")
+        try:
+            name = body[at + _PART.size : start].decode()
+        except UnicodeDecodeError as error:
+            raise MessageError("the name of a part is no text") from error
+        if name in parts:
+            raise MessageError("a body names a part twice")
+        parts[name] = body[start:end]
+        at = end
+    return parts
+
+
+def from_hex(text: str) -> bytes:
+    """Reads bytes written in hexadecimal.
+
+    Raises:
+        MessageError: it is something else.
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise MessageError("expected bytes in hexadecimal") from error
 
 
 def to_floats(metrics: Mapping[str, float | int]) -> dict[str, float]:

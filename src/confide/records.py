@@ -24,8 +24,15 @@ class RoundRecord:
         bytes_up: sum over clients of all bytes sent to the server.
         bytes_down: sum over clients of all bytes received from it.
         seconds: wall seconds by phase: "train" (waiting for updates), of which "local" was local training itself,
-            "aggregate", "open", of which "evaluate" was held-out evaluation, "save", and "total".
-        sealing: the scheme's name, and whether the updates were hidden from the server.
+            of which "seal" was pruning, sealing and sharing keys, "aggregate" (with signing the list of members),
+            "open" (releasing shares of the key included), of which "unseal" was opening and "evaluate" held-out
+            evaluation, "save", and "total". "local", "seal", "unseal" and "evaluate" are summed over clients.
+        sealing: scheme and profile.
+        is_sealed: whether the updates were hidden from the server.
+        server_reads: whether the server is given the global adapter.
+        num_values: how many values of an update travelled.
+        sparsity: share of an update's coordinates that did not.
+        saturated: the largest share, over clients, of values outside the range that sealing carried.
         privacy: the formal guarantee so far, in words; epsilon is None without one.
         adapter_digest: of the global state after the round.
         factor_error: with LoRA's factors averaged apart: Frobenius norm of mean(BA) - mean(B)mean(A), and the same
@@ -45,6 +52,10 @@ class RoundRecord:
     seconds: Mapping[str, float]
     sealing: str
     is_sealed: bool
+    server_reads: bool
+    num_values: int
+    sparsity: float
+    saturated: float
     privacy: str
     epsilon: float | None
     adapter_digest: str

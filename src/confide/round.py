@@ -1,9 +1,13 @@
 """One round of a federation, from the plan to the record.
 
     server   plan the round: cohort, round number, digest of the global state
-    client   check the digest; train locally -> Update -> protect -> weight -> seal -> upload
-    server   check and add the sealed updates of whoever delivered
-    client   open the sum -> mean update -> server optimiser -> next global adapter -> report its digest
+    client   check the digest; train locally -> Update -> protect -> keep the mask's coordinates -> weight -> seal ->
+             upload, with a share of the one-time key for everybody
+    server   check the sealed updates of whoever delivered; list them
+    client   sign the list it is in
+    server   add the sealed updates of the list
+    client   check the list and its signatures -> release its share of the summed key, once
+    client   open the sum -> mean update -> server optimiser -> next global adapter -> sign its digest
     server   all digests agree -> record the round
 
 A client that fails, answers nonsense or is missing is left out, as long as `min_clients` remain; it catches up before
@@ -20,18 +24,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from confide.errors import MessageError, NonFiniteLossError, RoundFailedError, RunError
-from confide.messages import JoinReply, Message, OpenReply, StateReply, TrainReply
-from confide.parties.server import RoundPlan, SealedSum, Server, ServerState
+from confide.errors import MessageError, NonFiniteLossError, RoundFailedError, RunError, SaturationError
+from confide.global_state import GlobalState
+from confide.membership.memberlist import MemberList
+from confide.messages import JoinReply, Message, OpenReply, ReleaseReply, SignReply, StateReply, TrainReply
+from confide.parties.server import RoundPlan, Server, ServerState, Upload
 from confide.records import ClientDiagnostics, RoundRecord
 from confide.transport.base import Transport
 
 _logger = logging.getLogger(__name__)
 
-MAX_EXAMPLES = 1 << 40
+STOPPING: Mapping[str, type[RunError]] = {error.__name__: error for error in (NonFiniteLossError, SaturationError)}
+"""Failures of one client that stop the run: going on without it would hide a wrong setting."""
 
 _Answer = TypeVar("_Answer", bound=Message)
-Inspector = Callable[[RoundPlan, Mapping[str, TrainReply]], float]
+_Read = TypeVar("_Read")
+Inspector = Callable[[RoundPlan, Mapping[str, Upload]], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +48,10 @@ class RoundNotes:
 
     Attributes:
         learning_rate: of a round's local training, by round number.
-        sealing, is_sealed: the scheme.
+        sealing: scheme and profile.
+        is_sealed: whether the server is kept from reading updates.
+        server_reads: whether the clients give the server each round's global state.
+        sparsity: share of an update's coordinates that do not travel, by round number.
         privacy: the formal guarantee, in words.
         inspect: gives the inexactness of averaging LoRA's factors from plaintext updates; None where that is exact or
             the updates are sealed.
@@ -49,17 +60,24 @@ class RoundNotes:
     learning_rate: Callable[[int], float]
     sealing: str
     is_sealed: bool
+    server_reads: bool
+    sparsity: Callable[[int], float]
     privacy: str
     inspect: Inspector | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundResult:
-    """A round that is done."""
+    """A round that is done.
+
+    Attributes:
+        shared: the global state, where the clients give it to the server; None otherwise.
+    """
 
     state: ServerState
     record: RoundRecord
     diagnostics: tuple[ClientDiagnostics, ...]
+    shared: GlobalState | None
 
 
 def run_round(server: Server, transport: Transport, state: ServerState, notes: RoundNotes) -> RoundResult:
@@ -69,35 +87,107 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
         The server's next state, the record, and what clients told about themselves.
 
     Raises:
-        RoundFailedError: fewer than `min_clients` delivered a valid update, or opened the sum.
+        RoundFailedError: fewer than `min_clients` delivered a valid update, signed the list, or opened the sum, or
+            fewer than the threshold released a share of the key.
         AgreementError: clients computed different global adapters.
         NonFiniteLossError: a client's training met NaN or infinity.
+        SaturationError: too much of a client's update lies outside the range that sealing carries.
     """
     wire, clock = _Wire(transport), _Clock()
     state = bring_up_to_date(server, wire, state)
     plan = server.plan(state)
 
-    updates, failures = wire.ask(server.train_requests(plan), TrainReply, check=partial(server.check_update, plan))
-    clock.lap("train")
-    total = server.add(plan, updates, failures)
-    clock.lap("aggregate")
-    opened, not_opened = wire.ask(
-        server.open_requests(plan, total, state.current), OpenReply, check=partial(server.check_opened, plan)
+    delivered, failures = wire.ask(
+        server.train_requests(plan, state.signatures), TrainReply, read=partial(server.read_upload, plan)
     )
-    after = server.agree(plan, state, {client: reply.adapter_digest for client, reply in opened.items()})
+    clock.lap("train")
+    members, signatures, uploads, failures = agree_on_members(server, wire, plan, delivered, failures)
+    total = server.add(plan, members, uploads)
+    clock.lap("aggregate")
+    released = release_key(server, wire, members, signatures, uploads, state)
+    opened, not_opened = wire.ask(
+        server.open_requests(members, total, released, uploads, state.current),
+        OpenReply,
+        read=partial(server.check_opened, plan),
+    )
+    after = server.agree(plan, state, members, opened)
+    shared = read_state(server, wire, after) if notes.server_reads else None
     clock.lap("open")
 
-    record = _record(plan, total, updates, opened, failures | not_opened, after, notes, wire, clock)
+    record = _record(plan, members, uploads, opened, failures | not_opened, after, notes, wire, clock)
     diagnostics = tuple(
         ClientDiagnostics(
             client=client,
-            weight=total.members.get(client, 0.0),
-            training=updates[client].metrics if client in updates else {},
+            weight=members.weights.get(client, 0.0),
+            training=delivered[client].metrics if client in delivered else {},
             opening=opened[client].metrics if client in opened else {},
         )
         for client in server.clients
     )
-    return RoundResult(state=after, record=record, diagnostics=diagnostics)
+    return RoundResult(state=after, record=record, diagnostics=diagnostics, shared=shared)
+
+
+def agree_on_members(
+    server: Server, wire: "_Wire", plan: RoundPlan, uploads: Mapping[str, Upload], failures: Mapping[str, str]
+) -> tuple[MemberList, dict[str, str], dict[str, Upload], dict[str, str]]:
+    """Has every listed member sign one list; who does not is left out, and the others sign a shorter one.
+
+    Returns:
+        The list, the signatures under it, the members' uploads, and why each other client is left out.
+
+    Raises:
+        RoundFailedError: fewer than `min_clients` are left.
+    """
+    while True:
+        uploads, failures = server.select(plan, uploads, failures)
+        members = server.list_members(plan, uploads)
+        if not server.needs_release:
+            return members, {}, uploads, failures
+        signatures, unsigned = wire.ask(
+            server.sign_requests(members), SignReply, read=partial(server.read_signature, members)
+        )
+        if not unsigned:
+            return members, signatures, uploads, failures
+        failures |= unsigned
+        uploads = {client: upload for client, upload in uploads.items() if client in signatures}
+
+
+def release_key(
+    server: Server,
+    wire: "_Wire",
+    members: MemberList,
+    signatures: Mapping[str, str],
+    uploads: Mapping[str, Upload],
+    state: ServerState,
+) -> dict[str, bytes]:
+    """Has the clients release their shares of the members' summed key, encrypted for the clients.
+
+    Raises:
+        RoundFailedError: fewer than the threshold did; then nothing opens.
+    """
+    if not server.needs_release:
+        return {}
+    released, failures = wire.ask(
+        server.release_requests(members, signatures, uploads, state.current),
+        ReleaseReply,
+        read=partial(server.read_release, members),
+    )
+    server.check_released(members, released, failures)
+    return released
+
+
+def read_state(server: Server, wire: "_Wire", state: ServerState) -> GlobalState:
+    """Reads the global state, which the configuration lets the server have.
+
+    Raises:
+        RoundFailedError: no client hands it over.
+    """
+    for source in sorted(state.current):
+        request = {source: server.state_request(state, ())}
+        handed, _ = wire.ask(request, StateReply, read=partial(server.read_state, state))
+        if source in handed:
+            return handed[source]
+    raise RoundFailedError(f"round {state.round_number}: no client handed the global adapter over to the server")
 
 
 def open_federation(server: Server, transport: Transport) -> ServerState:
@@ -110,7 +200,7 @@ def open_federation(server: Server, transport: Transport) -> ServerState:
         RoundFailedError: nobody answered.
         RunError: no state is held by more clients than any other.
     """
-    joined, failures = _Wire(transport).ask(server.join_requests(0), JoinReply, check=_check_joined)
+    joined, failures = _Wire(transport).ask(server.join_requests(0), JoinReply, read=server.check_joined)
     if not joined:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failures.items()))
         raise RoundFailedError(f"no client answered. {reasons}")
@@ -121,32 +211,37 @@ def open_federation(server: Server, transport: Transport) -> ServerState:
             f"the clients hold {len(held)} different global adapters, none of them more often than the others. "
             "Check that all use the same base model, configuration and seed."
         )
+    current = {c: reply for c, reply in joined.items() if (reply.round_number, reply.adapter_digest) == present}
     return ServerState(
         round_number=present[0],
         adapter_digest=present[1],
-        current=frozenset(c for c, reply in joined.items() if (reply.round_number, reply.adapter_digest) == present),
+        current=frozenset(current),
         num_examples={client: reply.num_examples for client, reply in joined.items()},
+        signatures={client: reply.signature for client, reply in current.items()},
     )
-
-
-def _check_joined(client: str, reply: JoinReply) -> None:
-    if reply.client != client or not 0 < reply.num_examples < MAX_EXAMPLES or reply.round_number < 0:
-        raise MessageError(f"client {client} joins with an impossible name, round or number of examples")
 
 
 def bring_up_to_date(server: Server, wire: "_Wire", state: ServerState) -> ServerState:
     """Hands the global state to clients that missed a round; who still cannot follow stays out of the cohort's sum."""
-    behind = [client for client in server.clients if client not in state.current]
-    if not behind:
-        return state
     for source in sorted(state.current):
-        handed, _ = wire.ask({source: server.state_request(state)}, StateReply)
-        if source in handed and handed[source].adapter_digest == state.adapter_digest:
-            request = server.catch_up_request(state, handed[source].body)
-            caught_up, _ = wire.ask(dict.fromkeys(behind, request), JoinReply, check=_check_joined)
-            follows = {c for c, reply in caught_up.items() if reply.adapter_digest == state.adapter_digest}
-            sizes = {client: reply.num_examples for client, reply in caught_up.items()}
-            return replace(state, current=state.current | follows, num_examples={**sizes, **state.num_examples})
+        behind = [client for client in server.clients if client not in state.current]
+        if not behind:
+            break
+        request = {source: server.state_request(state, behind)}
+        handed, _ = wire.ask(request, StateReply, read=partial(server.check_handed, state))
+        if source not in handed:
+            continue
+        requests = server.catch_up_requests(state, source, handed[source], behind)
+        caught_up, _ = wire.ask(requests, JoinReply, read=server.check_joined)
+        follows = {client for client, reply in caught_up.items() if reply.adapter_digest == state.adapter_digest}
+        sizes = {client: caught_up[client].num_examples for client in follows}
+        state = replace(
+            state,
+            current=state.current | follows,
+            num_examples={**sizes, **state.num_examples},
+            signatures={**state.signatures, **{client: caught_up[client].signature for client in follows}},
+            counted=state.counted - follows,
+        )
     return state
 
 
@@ -162,22 +257,24 @@ class _Wire:
         self,
         requests: Mapping[str, bytes],
         kind: type[_Answer],
-        check: Callable[[str, _Answer], None] | None = None,
-    ) -> tuple[dict[str, _Answer], dict[str, str]]:
-        """Gives the valid answers and the reasons why the others are missing."""
-        answers: dict[str, _Answer] = {}
+        read: Callable[[str, _Answer], _Read],
+    ) -> tuple[dict[str, _Read], dict[str, str]]:
+        """Gives what `read` makes of the valid answers, and the reasons why the others are missing.
+
+        Raises:
+            RunError: a client met what must stop the run.
+        """
+        answers: dict[str, _Read] = {}
         failures = dict.fromkeys(requests, "no answer")
         self.bytes_down += sum(map(len, requests.values()))
         for reply in self.transport.exchange(requests):
             self.bytes_up += len(reply.body)
-            if reply.error_kind == NonFiniteLossError.__name__:
-                raise NonFiniteLossError(reply.error)
+            if reply.error_kind in STOPPING:
+                raise STOPPING[reply.error_kind](f"client {reply.client}: {reply.error}")
             try:
                 if reply.error_kind:
                     raise MessageError(f"{reply.error_kind}: {reply.error}")
-                answer = kind.from_bytes(reply.body)
-                if check is not None:
-                    check(reply.client, answer)
+                answer = read(reply.client, kind.from_bytes(reply.body))
             except RunError as error:
                 failures[reply.client] = str(error)
                 _logger.warning("client %s is left out: %s", reply.client, error)
@@ -203,8 +300,8 @@ class _Clock:
 
 def _record(
     plan: RoundPlan,
-    total: SealedSum,
-    updates: Mapping[str, TrainReply],
+    members: MemberList,
+    uploads: Mapping[str, Upload],
     opened: Mapping[str, OpenReply],
     failures: Mapping[str, str],
     after: ServerState,
@@ -212,24 +309,31 @@ def _record(
     wire: _Wire,
     clock: _Clock,
 ) -> RoundRecord:
-    local = sum(reply.metrics.get("seconds", 0.0) for reply in updates.values())
-    evaluating = sum(reply.metrics.get("evaluate_seconds", 0.0) for reply in opened.values())
-    factor_error = notes.inspect(plan, updates) if notes.inspect is not None else None
+    def spent(answers: Mapping[str, Upload] | Mapping[str, OpenReply], figure: str) -> float:
+        return sum(answer.metrics.get(figure, 0.0) for answer in answers.values())
+
+    factor_error = notes.inspect(plan, uploads) if notes.inspect is not None else None
     first = next(iter(opened.values())).metrics
     return RoundRecord(
         round_number=plan.round_number,
         cohort=plan.cohort,
-        members=tuple(total.members),
+        members=tuple(members.weights),
         failures=dict(failures),
         learning_rate=notes.learning_rate(plan.round_number),
-        loss=_mean([(updates[client].metrics["loss"], weight) for client, weight in total.members.items()]),
+        loss=_mean([(uploads[client].metrics["loss"], weight) for client, weight in members.weights.items()]),
         held_out_loss=_held_out_loss(opened),
         update_norm=first["step_norm"],
         bytes_up=wire.bytes_up,
         bytes_down=wire.bytes_down,
-        seconds=clock.seconds | {"local": local, "evaluate": evaluating},
+        seconds=clock.seconds
+        | {"local": spent(uploads, "seconds"), "seal": spent(uploads, "seal_seconds")}
+        | {"unseal": spent(opened, "open_seconds"), "evaluate": spent(opened, "evaluate_seconds")},
         sealing=notes.sealing,
         is_sealed=notes.is_sealed,
+        server_reads=notes.server_reads or not notes.is_sealed,
+        num_values=members.num_values,
+        sparsity=notes.sparsity(plan.round_number),
+        saturated=max(upload.metrics.get("saturated", 0.0) for upload in uploads.values()),
         privacy=notes.privacy,
         epsilon=None,
         adapter_digest=after.adapter_digest,

@@ -10,8 +10,8 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from confide import build
 from confide.assess import compare_run
+from confide.build import model as build_model_module
 from confide.cli.demo import demo_command
 from confide.cli.train import train
 from confide.config.load import load_config
@@ -93,7 +93,7 @@ def test_the_demo_loads_its_model_once(tmp_path: Path, monkeypatch: pytest.Monke
         loaded.append(name)
         return load_base_model(name, **options)
 
-    monkeypatch.setattr(build, "load_base_model", load)
+    monkeypatch.setattr(build_model_module, "load_base_model", load)
     run_demo(tmp_path)
     assert loaded == ["tiny-llama"]
 

@@ -37,7 +37,7 @@ def test_rules_speak_of_keys_that_exist() -> None:
         ("train.learning_rate", "a number > 0 and <= 100"),
         ("model.load_in_4bit", "true or false"),
         ("train.optimizer", 'one of "adamw", "sgd"'),
-        ("seal.scheme", '"plain"'),
+        ("privacy.unit", '"none"'),
         ("run.loggers", 'a list of "tensorboard", "mlflow", "wandb"'),
         ("data.path", "text"),
     ],

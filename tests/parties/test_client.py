@@ -1,17 +1,30 @@
 """One client alone: what leaves it, when its state moves on, and what it refuses."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.town import EXAMPLE, LAYOUT, FakeTrainer
 
 from confide.aggregate.optimizers import FedAvg
 from confide.aggregate.step import GlobalStep
-from confide.errors import AgreementError, ConfideError, MessageError, NonFiniteUpdateError, RunInterrupted
+from confide.errors import (
+    AgreementError,
+    ConfideError,
+    LayoutMismatchError,
+    MessageError,
+    NonFiniteUpdateError,
+    RosterError,
+    RunInterrupted,
+)
 from confide.global_state import GlobalState
+from confide.membership.frames import FrameSpec, read_frames, sum_to_bytes
+from confide.membership.identity import Identity
+from confide.membership.ledger import MemoryLedger
+from confide.membership.memberlist import Entry, MemberList
+from confide.membership.roster import Roster
 from confide.messages import (
     CatchUpRequest,
     JoinReply,
@@ -19,18 +32,41 @@ from confide.messages import (
     Message,
     OpenReply,
     OpenRequest,
+    ReleaseReply,
+    ReleaseRequest,
+    SignReply,
+    SignRequest,
     StateReply,
     StateRequest,
     TrainReply,
     TrainRequest,
+    pack_parts,
+    unpack_parts,
 )
-from confide.parties.client import Client, ClientRules, ClientState
+from confide.parties.client import Client, ClientRules
+from confide.parties.key_holder import KeyHolder
+from confide.parties.state import ClientState, MemoryPending, Pending
 from confide.privacy.plan import NoPrivacy, PrivacyPlan
+from confide.prune.plan import Pruning
+from confide.prune.schedules import ConstantSparsity
 from confide.seal.plain import PlainClient
+from confide.seeds import stream
 from confide.train.local import LocalResult, StepReport
-from confide.update import Update
+from confide.update import Layout, Slot, Update
+from tests.town import EXAMPLE, LAYOUT, FakeTrainer
 
 START = GlobalState(layout=LAYOUT, round_number=0, adapter=np.zeros(4, np.float32))
+IDENTITIES = {name: Identity.generate(name) for name in ("east", "north", "west")}
+ROSTER = Roster([identity.public for identity in IDENTITIES.values()])
+SEALING = PlainClient()
+REFERENCE_WEIGHT = 6.0
+OTHER = Entry(client="north", weight=3.0, key_id="", upload_digest="ea" * 32)
+
+
+def keys_of(name: str) -> KeyHolder:
+    return KeyHolder(
+        identity=IDENTITIES[name], roster=ROSTER, ledger=MemoryLedger(), sealing=SEALING, min_clients=1, threshold=1
+    )
 
 
 def make_client(
@@ -40,35 +76,53 @@ def make_client(
     privacy: PrivacyPlan | None = None,
     with_control: bool = False,
     on_step: Callable[[str, StepReport], None] | None = None,
+    store: MemoryPending | None = None,
 ) -> Client:
     trainer = FakeTrainer()
     if train is not None:
         trainer.train = train  # type: ignore[method-assign]
     return Client(
-        name=name,
         run="alone",
         rules=ClientRules(
             trained=lambda number: LAYOUT,
             learning_rate=lambda number: 0.5,
             weight=float,
             step=GlobalStep(optimizer=FedAvg(), with_control=with_control, num_clients=2),
+            pruning=Pruning(
+                kind="none",
+                schedule=ConstantSparsity(target=0.0),
+                exploration=0.0,
+                rng=lambda number: stream(0, "mask", number),
+            ),
+            max_saturated=0.0,
+            server_may_read=False,
             is_evaluation_round=lambda number: True,
             measures_factors=False,
         ),
         state=ClientState(shared=START),
         examples=[EXAMPLE] * 3,
         trainer=trainer,
-        sealing=PlainClient(),
+        sealing=SEALING,
+        keys=keys_of(name),
         privacy=privacy or NoPrivacy(),
         evaluate=lambda adapter: {"held_out_loss": float(adapter[0])},
+        store=store or MemoryPending(),
         on_step=on_step,
     )
 
 
-def train_request(client: Client) -> bytes:
+def train_request(
+    client: Client, reference_weight: float = REFERENCE_WEIGHT, signatures: dict[str, str] | None = None
+) -> bytes:
     shared = client.state.shared
+    signed = {"east": keys_of("east").sign_adapter("alone", shared.round_number, shared.digest).hex()}
     return TrainRequest(
-        run="alone", round_number=shared.round_number + 1, cohort=[client.name], adapter_digest=shared.digest
+        run="alone",
+        round_number=shared.round_number + 1,
+        cohort=[client.name],
+        adapter_digest=shared.digest,
+        reference_weight=reference_weight,
+        signatures=signed if signatures is None else signatures,
     ).to_bytes()
 
 
@@ -76,27 +130,101 @@ def train(client: Client) -> TrainReply:
     return TrainReply.from_bytes(client.handle(train_request(client)))
 
 
-def open_request(client: Client, *members: str, total: float = 6.0, num_values: int = 4) -> bytes:
-    return OpenRequest(
+def spec(round_number: int, num_values: int) -> FrameSpec:
+    return FrameSpec(
+        sealing_digest=SEALING.digest,
+        roster_digest=ROSTER.digest,
+        run="alone",
+        round_number=round_number,
+        num_values=num_values,
+        limit=1.0,
+        chunk_values=SEALING.chunk_values,
+    )
+
+
+def sent_values(reply: TrainReply) -> list[float]:
+    """What the server reads in an upload of the scheme that hides nothing."""
+
+    def verify(statement: bytes, signature: bytes) -> None:
+        ROSTER.verify(reply.client, statement, signature)
+
+    frames = unpack_parts(reply.body)["frames"]
+    point = ROSTER.point_of(reply.client)
+    (body,) = read_frames(frames, spec(reply.round_number, 4), point, verify, lambda body, num_values: None)
+    return list(np.frombuffer(body, "<f4").tolist())
+
+
+def entry_of(reply: TrainReply) -> Entry:
+    """How the server lists an upload."""
+    digest = hashlib.sha256(unpack_parts(reply.body)["frames"]).hexdigest()
+    return Entry(client=reply.client, weight=reply.weight, key_id=reply.key_id, upload_digest=digest)
+
+
+def listed(client: Client, *entries: Entry, num_values: int = 4) -> MemberList:
+    return MemberList(
         run="alone",
         round_number=client.state.shared.round_number + 1,
-        members=dict.fromkeys(members, 3.0),
-        body=np.full(num_values, total, "<f4").tobytes(),
+        roster_digest=ROSTER.digest,
+        sealing_digest=SEALING.digest,
+        num_values=num_values,
+        limit=1.0,
+        reference_weight=REFERENCE_WEIGHT,
+        entries=entries,
+    )
+
+
+def open_request(
+    client: Client, *entries: Entry, total: float = 1.0, num_values: int = 4, listed_values: int | None = None
+) -> bytes:
+    """The sum whose every value is `total`."""
+    members = listed(client, *entries, num_values=listed_values or num_values)
+    total_bytes = sum_to_bytes([np.full(num_values, total, "<f4").tobytes()], spec(members.round_number, num_values))
+    return OpenRequest(
+        run="alone",
+        round_number=members.round_number,
+        body=pack_parts({"members": members.to_bytes(), "sum": total_bytes}),
+    ).to_bytes()
+
+
+def catch_up_request(
+    state: bytes, digest: str, *, counted: bool = False, round_number: int = 1, signed: str | None = None
+) -> bytes:
+    """East hands `state` over to west and signs that it has `digest`."""
+    east = keys_of("east")
+    handed = east.hand_over("alone", round_number, state, ["west"])
+    signature = east.sign_adapter("alone", round_number, digest).hex()
+    return CatchUpRequest(
+        run="alone",
+        round_number=round_number,
+        adapter_digest=digest,
+        source="east",
+        signatures={"east": signature if signed is None else signed},
+        counted=counted,
+        body=pack_parts({"state": handed["state"], "key": handed["to west"]}),
     ).to_bytes()
 
 
 def test_a_client_says_how_much_it_has_and_where_it_stands_and_nothing_more() -> None:
     client = make_client()
     reply = JoinReply.from_bytes(client.handle(JoinRequest(run="alone", round_number=0).to_bytes()))
-    assert reply == JoinReply(run="alone", round_number=0, client="west", num_examples=3, adapter_digest=START.digest)
+    assert reply == JoinReply(
+        run="alone",
+        round_number=0,
+        client="west",
+        num_examples=3,
+        adapter_digest=START.digest,
+        signature=keys_of("west").sign_adapter("alone", 0, START.digest).hex(),
+    )
 
 
 def test_what_leaves_is_the_update_times_the_weight() -> None:
-    # The fake training goes half of the way from 0 to west's target, 4; three examples weigh 3.
+    # The fake training goes half of the way from 0 to west's target, 4; three examples weigh 3 of 6.
     reply = train(make_client())
-    assert np.frombuffer(reply.body, "<f4").tolist() == [3 * 2.0] * 4
+    assert sent_values(reply) == [3 / REFERENCE_WEIGHT * 2.0] * 4
     assert (reply.weight, reply.layout_digest) == (3.0, LAYOUT.digest)
     assert reply.metrics["update_norm"] == 4.0
+    assert reply.metrics["remainder_norm"] == 0.0
+    assert unpack_parts(reply.body).keys() == {"frames"}  # no envelopes where there is no key
 
 
 @dataclass(frozen=True)
@@ -110,90 +238,199 @@ class Halving:
 
 
 def test_privacy_acts_before_anything_leaves() -> None:
-    assert np.frombuffer(train(make_client(privacy=Halving())).body, "<f4").tolist() == [3 * 1.0] * 4
+    assert sent_values(train(make_client(privacy=Halving()))) == [3 / REFERENCE_WEIGHT * 1.0] * 4
 
 
 def test_training_alone_moves_nothing() -> None:
     client = make_client()
     before = client.state
     first = train(client)
-    assert client.state == before
-    assert train(client).body == first.body  # asked again, it starts from the same place
+    assert client.state is before
+    assert client.settled(counted=False) is before
+    assert sent_values(train(client)) == sent_values(first)  # asked again, it starts from the same place
 
 
-@pytest.mark.parametrize(("members", "num_seen"), [(("west", "east"), 2), (("east",), 0)])
-def test_training_counts_only_if_it_is_in_the_sum(members: tuple[str, ...], num_seen: int) -> None:
-    client = make_client()
-    train(client)
-    reply = OpenReply.from_bytes(client.handle(open_request(client, *members)))
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize(("is_member", "num_seen"), [(True, 2), (False, 0)])
+def test_training_counts_only_if_it_is_in_the_sum(is_member: bool, num_seen: int, is_restarted: bool) -> None:
+    store = MemoryPending()
+    client = make_client(store=store)
+    entries = [entry_of(train(client)), OTHER] if is_member else [OTHER]
+    if is_restarted:
+        client = make_client(store=store)
+    reply = OpenReply.from_bytes(client.handle(open_request(client, *entries)))
     shared = client.state.shared
-    assert shared.adapter.tolist() == [6.0 / (3 * len(members))] * 4
+    assert shared.adapter.tolist() == [1.0 / (3 * len(entries) / REFERENCE_WEIGHT)] * 4
     assert (shared.round_number, client.state.num_seen) == (1, num_seen)
     assert reply.adapter_digest == shared.digest
-    assert reply.metrics == {"step_norm": 2 * shared.adapter[0], "held_out_loss": shared.adapter[0]}
+    figures = {name: value for name, value in reply.metrics.items() if name != "open_seconds"}
+    assert figures == {"step_norm": 2 * shared.adapter[0], "held_out_loss": shared.adapter[0]}
+    assert store.load() is None
+
+
+def test_an_upload_that_was_replaced_counts_in_no_sum() -> None:
+    first, second = make_client(), make_client()
+    old = entry_of(train(first))
+    first.handle(train_request(first, reference_weight=3.0))  # asked again, with another weight
+    before = first.state
+    with pytest.raises(MessageError, match="another reference weight than client west"):
+        first.handle(open_request(first, old, OTHER))
+    assert first.state is before
+    train(second)
+    with pytest.raises(MessageError, match="not right about client west"):
+        second.handle(open_request(second, replace(old, upload_digest="00" * 32), OTHER))
 
 
 @pytest.mark.parametrize("is_member", [True, False])
 def test_its_own_control_variate_moves_only_if_it_is_in_the_sum(is_member: bool) -> None:
     client = make_client(with_control=True)
-    train(client)
-    client.handle(open_request(client, "west" if is_member else "east", num_values=8))
+    entry = entry_of(train(client))
+    client.handle(open_request(client, entry if is_member else OTHER, num_values=8))
     assert bool(client.state.controls) == is_member
 
 
-def test_training_of_a_round_that_was_missed_counts_no_more() -> None:
+@pytest.mark.parametrize(("counted", "num_seen"), [(True, 2), (False, 0)])
+def test_training_of_a_round_that_was_missed_counts_if_others_opened_it(counted: bool, num_seen: int) -> None:
     client, other = make_client(), make_client(name="east")
-    train(client)
-    other.handle(open_request(other, "west"))
-    handed = StateReply.from_bytes(other.handle(StateRequest(run="alone", round_number=1).to_bytes()))
+    entry = entry_of(train(client))
+    opened = OpenReply.from_bytes(other.handle(open_request(other, entry if counted else OTHER)))
+    asked = StateRequest(run="alone", round_number=1, recipients=["west"]).to_bytes()
+    handed = StateReply.from_bytes(other.handle(asked))
     assert handed.adapter_digest == other.state.shared.digest
-    client.handle(
-        CatchUpRequest(run="alone", round_number=1, adapter_digest=handed.adapter_digest, body=handed.body).to_bytes()
+    assert other.state.shared.adapter.tobytes() not in handed.body  # the server carries it and reads nothing
+    parts = unpack_parts(handed.body)
+    request = CatchUpRequest(
+        run="alone",
+        round_number=1,
+        adapter_digest=handed.adapter_digest,
+        source="east",
+        signatures={"east": opened.signature},
+        counted=counted,
+        body=pack_parts({"state": parts["state"], "key": parts["to west"]}),
     )
+    reply = JoinReply.from_bytes(client.handle(request.to_bytes()))
+    assert (reply.round_number, reply.adapter_digest) == (1, other.state.shared.digest)
     assert client.state.shared.digest == other.state.shared.digest
-    client.handle(open_request(client, "west"))
-    assert client.state.num_seen == 0
+    assert client.state.num_seen == num_seen
+    client.handle(open_request(client, replace(OTHER, weight=1.0)))
+    assert client.state.num_seen == num_seen  # and it counts no second time
+
+
+def test_a_client_does_not_go_back() -> None:
+    client = make_client()
+    client.handle(open_request(client, OTHER))
+    before = client.state
+    with pytest.raises(MessageError, match="client west has done 1 rounds and does not go back to round 1"):
+        client.handle(catch_up_request(START.to_bytes(), START.digest))
+    assert client.state is before
 
 
 def explode(**arguments: Any) -> LocalResult:
     raise NonFiniteUpdateError("the update holds NaN")
 
 
-def catch_up(digest: str, body: bytes) -> bytes:
-    return CatchUpRequest(run="alone", round_number=1, adapter_digest=digest, body=body).to_bytes()
+def release_request(client: Client, signatures: dict[str, str]) -> bytes:
+    body = pack_parts({"members": listed(client, OTHER).to_bytes()})
+    return ReleaseRequest(run="alone", round_number=1, signatures=signatures, body=body).to_bytes()
+
+
+def open_nonsense(body: bytes, round_number: int = 1) -> bytes:
+    return OpenRequest(run="alone", round_number=round_number, body=body).to_bytes()
+
+
+NARROW = GlobalState(layout=Layout((Slot(name="w", shape=(3,)),)), round_number=1, adapter=np.zeros(3, np.float32))
 
 
 @pytest.mark.parametrize(
     ("request_of", "error", "message"),
     [
         (lambda client: b"", MessageError, "expected a message of at least"),
-        (lambda client: open_request(client, "west", num_values=3), MessageError, "expected 4 values of 4 bytes"),
-        (lambda client: open_request(client, "west", total=np.inf), NonFiniteUpdateError, "NaN, infinity"),
-        (lambda client: catch_up("00", START.to_bytes()), AgreementError, "handed a global state that does not match"),
-        (lambda client: catch_up(START.digest, b"?"), MessageError, "hold no global state"),
         (
-            lambda client: OpenRequest(run="alone", round_number=2, members={"west": 1.0}).to_bytes(),
+            lambda client: open_request(client, OTHER, num_values=3),
+            MessageError,
+            "the list of members has another number of values",
+        ),
+        (
+            lambda client: open_request(client, OTHER, num_values=3, listed_values=4),
+            MessageError,
+            "the number of values is 3, expected 4",
+        ),
+        (lambda client: open_request(client, OTHER, total=np.inf), NonFiniteUpdateError, "NaN, infinity"),
+        (lambda client: open_nonsense(b""), MessageError, "the member list is not the JSON object"),
+        (lambda client: open_nonsense(b"?"), MessageError, "a body of 1 bytes is cut off"),
+        (
+            lambda client: open_nonsense(pack_parts({"members": listed(client, OTHER).to_bytes()})),
+            MessageError,
+            "0 bytes are too few for 1 frames",
+        ),
+        (
+            lambda client: open_request(client, replace(OTHER, client="eve")),
+            RosterError,
+            "'eve' is not in the roster",
+        ),
+        (
+            lambda client: open_nonsense(b"", round_number=2),
             MessageError,
             "client west has done 0 rounds and cannot take part in round 2",
         ),
+        (
+            lambda client: SignRequest(run="alone", round_number=1, body=listed(client, OTHER).to_bytes()).to_bytes(),
+            MessageError,
+            "client west signs no list of members that does not hold its own upload",
+        ),
+        (lambda client: release_request(client, {}), MessageError, "the list of members is not signed by north"),
+        (lambda client: release_request(client, {"north": "xy"}), MessageError, "in hexadecimal"),
+        (lambda client: release_request(client, {"north": "00"}), MessageError, "the signature is not north's"),
+        (
+            lambda client: StateRequest(run="alone", round_number=0, recipients=["eve"]).to_bytes(),
+            RosterError,
+            "'eve' is not in the roster",
+        ),
+        (lambda client: catch_up_request(START.to_bytes(), "00"), AgreementError, "state that does not match"),
+        (lambda client: catch_up_request(START.to_bytes(), START.digest), AgreementError, "state that does not match"),
+        (lambda client: catch_up_request(b"?", START.digest), MessageError, "hold no global state"),
+        (
+            lambda client: catch_up_request(NARROW.to_bytes(), NARROW.digest),
+            LayoutMismatchError,
+            "expected a flat float32 vector of 4 values",
+        ),
+        (lambda client: catch_up_request(b"?", START.digest, signed="xy"), MessageError, "in hexadecimal"),
+        (lambda client: train_request(client, signatures={}), MessageError, "0 clients signed .* at least 1"),
+        (lambda client: train_request(client, signatures={"east": "00"}), MessageError, "signature is not east's"),
         (train_request, NonFiniteUpdateError, "the update holds NaN"),
     ],
 )
 def test_a_request_that_fails_changes_nothing(
     request_of: Callable[[Client], bytes], error: type[ConfideError], message: str
 ) -> None:
-    client = make_client(train=explode)
+    store = MemoryPending()
+    train(make_client(store=store))
+    client, kept = make_client(train=explode, store=store), store.load()
     before = client.state
     with pytest.raises(error, match=message):
         client.handle(request_of(client))
     assert client.state is before
+    assert store.load() == kept
+
+
+def test_what_was_kept_and_is_damaged_is_refused_until_the_next_training() -> None:
+    store = MemoryPending()
+    client = make_client(store=store)
+    store.save(b"nonsense")
+    before = client.state
+    with pytest.raises(MessageError, match="what a client kept of an upload is damaged"):
+        client.handle(open_request(client, OTHER))
+    assert client.state is before
+    assert client.handle(open_request(client, entry_of(train(client))))
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        JoinReply(run="alone", round_number=0, client="east", num_examples=1, adapter_digest=""),
-        OpenReply(run="alone", round_number=1, client="east", adapter_digest="", metrics={}),
+        JoinReply(run="alone", round_number=0, client="east", num_examples=1, adapter_digest="", signature=""),
+        SignReply(run="alone", round_number=1, client="east", signature=""),
+        ReleaseReply(run="alone", round_number=1, client="east"),
+        OpenReply(run="alone", round_number=1, client="east", adapter_digest="", signature="", metrics={}),
         StateReply(run="alone", round_number=1, client="east", adapter_digest=""),
     ],
 )
@@ -213,10 +450,63 @@ def test_whoever_watches_the_steps_can_stop_the_training() -> None:
         told.append(f"{name} {report.step}/{report.num_steps}")
         raise RunInterrupted("enough")
 
-    client = make_client(train=train_one_step, on_step=stop)
+    store = MemoryPending()
+    client = make_client(train=train_one_step, on_step=stop, store=store)
+    before = client.state
     with pytest.raises(RunInterrupted, match="enough"):
         client.handle(train_request(client))
     assert told == ["west 1/2"]
-    assert client.state == ClientState(shared=START)
+    assert client.state is before
+    assert store.load() is None
     unwatched = make_client(train=train_one_step)
     assert train(unwatched).client == "west"
+
+
+@pytest.mark.parametrize("reference_weight", [1e60, 2.0**65])
+def test_a_reference_weight_that_no_list_can_have_is_refused(reference_weight: float) -> None:
+    store = MemoryPending()
+    client = make_client(store=store)
+    with pytest.raises(MessageError, match="reference weight"):
+        client.handle(train_request(client, reference_weight))
+    assert store.load() is None
+
+
+def test_an_upload_that_cannot_be_sent_is_not_pending() -> None:
+    def overflow(**arguments: Any) -> LocalResult:
+        result = FakeTrainer().train(**arguments)
+        return replace(result, metrics=replace(result.metrics, gradient_norm=float("inf")))
+
+    store = MemoryPending()
+    client = make_client(train=overflow, store=store)
+    with pytest.raises(MessageError, match="cannot carry NaN or infinity"):
+        client.handle(train_request(client))
+    assert store.load() is None
+
+
+def test_a_pending_upload_is_of_the_list_that_names_it() -> None:
+    store = MemoryPending()
+    client = make_client(store=store)
+    reply = train(client)
+    kept = store.load()
+    assert kept is not None
+    pending = Pending.from_bytes(kept, START)
+    assert pending is not None
+    assert (pending.entry, pending.reference_weight) == (entry_of(reply), REFERENCE_WEIGHT)
+
+
+def test_without_keys_there_is_nothing_to_release() -> None:
+    """A server that asks all the same gets nothing, whatever it makes up."""
+    client = make_client()
+    entry = entry_of(train(client))
+    members = listed(client, entry)
+    signed = SignReply.from_bytes(
+        client.handle(SignRequest(run="alone", round_number=1, body=members.to_bytes()).to_bytes())
+    )
+    request = ReleaseRequest(
+        run="alone",
+        round_number=1,
+        signatures={"west": signed.signature},
+        body=pack_parts({"members": members.to_bytes()}),
+    )
+    with pytest.raises(MessageError, match="the share envelope from west is missing"):
+        client.handle(request.to_bytes())

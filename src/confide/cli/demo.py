@@ -90,7 +90,7 @@ def _show(folder: Path, overrides: "Sequence[str]") -> dict[str, object]:
         print_line(
             console, f"  {client.name}: {len(client.train)} records to train on, {len(client.held_out)} kept aside"
         )
-    _heading(console, "They train together: only the adapter's updates travel")
+    _heading(console, "They train together: only sealed updates travel, and only their sum opens")
     with timed(Console(stderr=True), f"loading {config.model.base}"):
         model = build_model(config)  # once: the run, the answers and the comparison all use it
     run = train(config, model=model)

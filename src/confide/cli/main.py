@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from confide import __version__
-from confide.cli.bench import bench_training_command
+from confide.cli.bench import bench_key_recovery_command, bench_sealing_command, bench_training_command
 from confide.cli.data import data_command
 from confide.cli.demo import demo_command
 from confide.cli.evaluate import evaluate_command
@@ -44,6 +44,8 @@ bench_app = typer.Typer(
     help=with_examples("Measure speed and memory on this machine.", "confide bench training"), no_args_is_help=True
 )
 bench_app.command("training", help=command_help(bench_training_command))(bench_training_command)
+bench_app.command("sealing", help=command_help(bench_sealing_command))(bench_sealing_command)
+bench_app.command("key-recovery", help=command_help(bench_key_recovery_command))(bench_key_recovery_command)
 
 app = typer.Typer(
     name="confide",

@@ -163,8 +163,15 @@ def _run(
     examples = build_examples(config, records, build_template(config, model.tokenizer))
     note_run(directory, model, records, examples, threads=threads)
     display = RunDisplay(console, print_record if as_json else print_round, stop)
-    federation = build_federation(config, model, examples, run=directory.run_id, on_step=display.step)
-    for line in [*describe_data(examples), *describe_model(model), *describe_protection(config)]:
+    federation = build_federation(
+        config,
+        model,
+        examples,
+        run=directory.run_id,
+        on_step=display.step,
+        private=directory.path / "clients",
+    )
+    for line in [*describe_data(examples), *describe_model(model), *describe_protection(config, federation)]:
         print_line(console, line)
     with stop.listening(console), display.live():
         state = restore(federation, directory) if directory.rounds() else start(federation, directory)

@@ -17,6 +17,7 @@ from confide.config.sections import (
     LoraSection,
     ModelSection,
     PrivacySection,
+    PruneSection,
     RunSection,
     SealSection,
     Section,
@@ -34,6 +35,7 @@ class Config(Section):
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
     federation: FederationSection = FederationSection()
+    prune: PruneSection = PruneSection()
     seal: SealSection = SealSection()
     privacy: PrivacySection = PrivacySection()
 
@@ -224,6 +226,57 @@ RULES: tuple[Rule, ...] = (
         advice="Set train.weight_decay to 0.0, or choose another server_optimizer.",
         is_broken=lambda config: _is_scaffold(config) and config.train.weight_decay > 0,
     ),
+    Rule(
+        keys=("prune.mask", "prune.sparsity"),
+        law="a mask drops a share of the values, and only a mask does",
+        advice='Set prune.mask to "common" and prune.sparsity above 0, or the mask to "none" and the sparsity to 0.0.',
+        is_broken=lambda config: (config.prune.mask == "none") != (config.prune.sparsity == 0),
+    ),
+    Rule(
+        keys=("prune.mask", "federation.server_optimizer"),
+        law="scaffold's control variates travel whole",
+        advice='Set prune.mask to "none", or choose another server_optimizer.',
+        is_broken=lambda config: _is_scaffold(config) and config.prune.mask != "none",
+    ),
+    Rule(
+        keys=("prune.initial_sparsity", "prune.sparsity"),
+        law="a ramp rises to prune.sparsity",
+        advice="Lower prune.initial_sparsity or raise prune.sparsity.",
+        is_broken=lambda config: (
+            config.prune.mask != "none"
+            and config.prune.schedule != "constant"
+            and config.prune.initial_sparsity > config.prune.sparsity
+        ),
+    ),
+    Rule(
+        keys=("prune.ramp_start", "prune.ramp_end"),
+        law="a ramp starts before it ends",
+        advice="Lower prune.ramp_start or raise prune.ramp_end.",
+        is_broken=lambda config: config.prune.ramp_start >= config.prune.ramp_end,
+    ),
+    Rule(
+        keys=("seal.scheme", "seal.profile"),
+        law='the profile "ultra" exists for the scheme "onetime" only',
+        advice='Set seal.profile to "compact" or "precise".',
+        is_broken=lambda config: config.seal.scheme == "shared" and config.seal.profile == "ultra",
+    ),
+    Rule(
+        keys=("seal.scheme", "federation.min_clients"),
+        law="onetime never opens the update of one client alone",
+        advice="Set federation.min_clients to 2 or more (3 keeps two members from seeing each other's), or seal.scheme "
+        'to "plain".',
+        is_broken=lambda config: config.seal.scheme == "onetime" and config.federation.min_clients < 2,
+    ),
+    _only_with("prune.mask", "common", "random", "published", key="prune.schedule"),
+    _only_with("prune.mask", "common", key="prune.exploration"),
+    _only_with("prune.schedule", "ramp", "scaled-ramp", key="prune.initial_sparsity"),
+    _only_with("prune.schedule", "ramp", key="prune.ramp_start"),
+    _only_with("prune.schedule", "ramp", key="prune.ramp_end"),
+    _only_with("seal.scheme", "onetime", "shared", key="seal.profile"),
+    _only_with("seal.scheme", "onetime", key="seal.threshold"),
+    _only_with("seal.scheme", "onetime", "shared", "published", key="seal.release"),
+    _only_with("seal.scheme", "onetime", "shared", key="seal.initial_range"),
+    _only_with("seal.scheme", "onetime", "shared", key="seal.max_saturated"),
     _only_with("data.source", "hub", key="data.split"),
     _only_with("data.source", "clinics", key="data.clinic_letters"),
     _only_with("data.source", "clinics", key="data.clinic_instructions"),

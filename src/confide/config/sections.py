@@ -312,11 +312,57 @@ class FederationSection(Section):
     squared updates."""
 
 
+class PruneSection(Section):
+    """Pruning: which coordinates of an update travel; the others cost no bytes."""
+
+    sparsity: Annotated[float, Field(ge=0, lt=1), Unit("fraction of values")] = 0.0
+    """Share of an update's coordinates that do not travel, or that the schedule leads to."""
+
+    schedule: Literal["constant", "ramp", "scaled-ramp"] = "constant"
+    """Sparsity over the rounds: "constant"; "ramp" none before `ramp_start`, then from `initial_sparsity` in a straight
+    line to `sparsity` at `ramp_end`; "scaled-ramp" the same with the first fifth of this run's rounds unpruned."""
+
+    mask: Literal["none", "common", "random", "published"] = "none"
+    """Who travels: "common" what the global adapter moved most and a random rest, "random" a random part, both the same
+    at all clients, with what is dropped remembered for the next round; "published" each client zeroes its own small
+    weights and sends the zeros, for comparison: no bytes are saved, and what is dropped is lost."""
+
+    exploration: Annotated[float, Field(gt=0, le=1), Unit("fraction of kept values")] = 0.1
+    """Share of the kept coordinates that the mask "common" draws at random, so that none is shut out for ever."""
+
+    initial_sparsity: Annotated[float, Field(ge=0, lt=1), Unit("fraction of values")] = 0.2
+    """Sparsity of a ramp's first pruned round."""
+
+    ramp_start: Annotated[int, Field(ge=0), Unit("rounds")] = 40
+    """Rounds that go by unpruned in the schedule "ramp"."""
+
+    ramp_end: Annotated[int, Field(ge=1), Unit("rounds")] = 200
+    """Rounds after which the schedule "ramp" has reached `sparsity`."""
+
+
 class SealSection(Section):
     """Sealing: what hides a client's update from everybody else."""
 
-    scheme: Literal["plain"] = "plain"
-    """How an update is sealed; "plain" hides nothing: the server can read every update."""
+    scheme: Literal["plain", "published", "shared", "onetime"] = "onetime"
+    """How an update is sealed: "onetime" nobody can open one, clients together open the sum; "shared" the server
+    cannot, every client can; "published" the same with a published paper's parameters, to compare with (its own extra);
+    "plain" hides nothing: the server can read every update."""
+
+    profile: Literal["compact", "precise", "ultra"] = "compact"
+    """Bits per value of "onetime" and "shared": "compact" 16, "precise" 24 (23), "ultra" 11 ("onetime" only)."""
+
+    threshold: Annotated[int, Field(ge=0), Unit("clients")] = 0
+    """Clients that open a sum of "onetime" together, more than half of all; 0 takes the fewest that are."""
+
+    release: Literal["clients", "server"] = "clients"
+    """Who gets a round's sum and the global adapter: only the clients, or the server too."""
+
+    initial_range: Annotated[float, Field(ge=0), Unit("weight")] = 0.0
+    """Largest size of an update's values in the first round; later ranges follow from the last opened sum. 0 takes the
+    profile's own, 0.125 to 0.5."""
+
+    max_saturated: Annotated[float, Field(ge=0, lt=1), Unit("fraction of values")] = 1e-3
+    """Share of an update's values that may lie outside the range; with more the run stops."""
 
 
 class PrivacySection(Section):

@@ -3,18 +3,22 @@
 Sees: its own data and update, every global adapter, the opened sum of each round. Never another client's update.
 """
 
+import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from confide.aggregate.factors import product_change
 from confide.aggregate.scaffold import control_change, correction
-from confide.aggregate.step import GlobalStep, payload_layout
+from confide.aggregate.step import GlobalStep
 from confide.data.examples import TokenizedExample
-from confide.errors import AgreementError, MessageError
+from confide.errors import AgreementError, MessageError, NonFiniteUpdateError
 from confide.global_state import GlobalState
+from confide.membership.frames import FrameSpec, sum_from_bytes, write_frames
+from confide.membership.memberlist import Entry, MemberList
 from confide.messages import (
     CatchUpRequest,
     JoinReply,
@@ -22,17 +26,30 @@ from confide.messages import (
     Message,
     OpenReply,
     OpenRequest,
+    ReleaseReply,
+    ReleaseRequest,
+    SignReply,
+    SignRequest,
     StateReply,
     StateRequest,
     TrainReply,
     TrainRequest,
     decode,
+    from_hex,
+    pack_parts,
     to_floats,
+    unpack_parts,
 )
+from confide.parties.key_holder import Expected, KeyHolder
+from confide.parties.payload import Payload, arrive, plan_payload
+from confide.parties.state import ClientState, Pending, PendingStore
 from confide.privacy.plan import PrivacyPlan
-from confide.seal.scheme import ClientSealing
+from confide.prune.plan import Pruning
+from confide.seal.scheme import ClientSealing, SealContext
 from confide.train.local import LocalResult, StepReport
 from confide.update import Layout, Update, Vector
+
+MAX_WEIGHT = 2.0**64
 
 
 class Trainer(Protocol):
@@ -64,6 +81,9 @@ class ClientRules:
         learning_rate: of a round, by round number.
         weight: of a client in the mean, by its number of training examples.
         step: from the opened sum to the next global state.
+        pruning: which coordinates of an update travel.
+        max_saturated: share of values that may lie outside the range that sealing carries.
+        server_may_read: whether the server is given the global state when it asks.
         is_evaluation_round: whether held-out figures of the new adapter are measured in a round.
         measures_factors: whether the change of B A is measured, to compare the factors' inexactness with.
     """
@@ -72,62 +92,53 @@ class ClientRules:
     learning_rate: Callable[[int], float]
     weight: Callable[[int], float]
     step: GlobalStep
+    pruning: Pruning
+    max_saturated: float
+    server_may_read: bool
     is_evaluation_round: Callable[[int], bool]
     measures_factors: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClientState:
-    """What a client carries from round to round.
-
-    Attributes:
-        shared: the global state, equal at all clients.
-        num_seen: examples read so far: where its walk over its data stands.
-        controls: SCAFFOLD's c_i by trained layout's digest; empty otherwise.
-    """
-
-    shared: GlobalState
-    num_seen: int = 0
-    controls: Mapping[str, Vector] = field(default_factory=dict)
 
 
 class Client:
     """Answers the server's requests, one at a time.
 
     Args:
-        name: unique in the federation.
         run: the run's id.
         examples: its training data, at least one.
         trainer: shared by the clients of one process.
+        keys: its keys at work; they also hold its name and the roster.
         evaluate: figures of an adapter on this client's held-out data, by name.
+        store: keeps what is pending, for a client that is restarted between upload and opening.
         on_step: called with the client's name after each local step; may raise to stop.
     """
 
     def __init__(
         self,
         *,
-        name: str,
         run: str,
         rules: ClientRules,
         state: ClientState,
         examples: Sequence[TokenizedExample],
         trainer: Trainer,
         sealing: ClientSealing,
+        keys: KeyHolder,
         privacy: PrivacyPlan,
         evaluate: Callable[[Vector], Mapping[str, float]],
+        store: PendingStore,
         on_step: Callable[[str, StepReport], None] | None = None,
     ) -> None:
-        self.name = name
+        self.name = keys.name
         self.state = state
         self._run = run
         self._rules = rules
         self._examples = examples
         self._trainer = trainer
         self._sealing = sealing
+        self._keys = keys
         self._privacy = privacy
         self._evaluate = evaluate
+        self._store = store
         self._on_step = on_step
-        self._pending: ClientState | None = None  # takes effect only if the update is in the opened sum
 
     def handle(self, request: bytes) -> bytes:
         """Answers one request.
@@ -141,27 +152,36 @@ class Client:
             raise MessageError(f"client {self.name} takes part in run {self._run}, the request is of run {message.run}")
         match message:
             case JoinRequest():
-                return self._join()
+                return self._join().to_bytes()
             case TrainRequest():
                 return self._train(message)
+            case SignRequest():
+                return self._sign(message).to_bytes()
+            case ReleaseRequest():
+                return self._release(message).to_bytes()
             case OpenRequest():
                 return self._open(message)
             case StateRequest():
-                return self._hand_over()
+                return self._hand_over(message).to_bytes()
             case CatchUpRequest():
-                return self._catch_up(message)
+                return self._catch_up(message).to_bytes()
             case _:
                 raise MessageError(f"client {self.name} got a {type(message).__name__}, which only a server gets")
 
-    def _join(self) -> bytes:
-        return self._reply(
-            JoinReply(
-                run=self._run,
-                round_number=self.state.shared.round_number,
-                client=self.name,
-                num_examples=len(self._examples),
-                adapter_digest=self.state.shared.digest,
-            )
+    def settled(self, *, counted: bool) -> ClientState:
+        """Its state if its last upload, when not opened by itself yet, is `counted` among what others have opened."""
+        pending = self._pending() if counted else None
+        return self.state if pending is None else pending.state
+
+    def _join(self) -> Message:
+        shared = self.state.shared
+        return JoinReply(
+            run=self._run,
+            round_number=shared.round_number,
+            client=self.name,
+            num_examples=len(self._examples),
+            adapter_digest=shared.digest,
+            signature=self._keys.sign_adapter(self._run, shared.round_number, shared.digest).hex(),
         )
 
     def _train(self, request: TrainRequest) -> bytes:
@@ -169,95 +189,220 @@ class Client:
         self._check_round(number)
         if request.adapter_digest != state.shared.digest:
             raise AgreementError(f"client {self.name} holds another global adapter than round {number} starts from")
-        trained = rules.trained(number)
-        control, own_control = self._controls(trained)
+        signatures = {name: from_hex(signature) for name, signature in request.signatures.items()}
+        self._keys.check_adapter(self._run, number - 1, state.shared.digest, signatures)
+        weight = rules.weight(len(self._examples))
+        if not weight <= request.reference_weight <= MAX_WEIGHT:
+            raise MessageError(
+                f"the reference weight of round {number} is {request.reference_weight:.6g}, "
+                f"expected at least {weight:.6g}, as client {self.name} weighs, and at most {MAX_WEIGHT:.6g}"
+            )
+        ratio = weight / request.reference_weight
+        payload = self._payload()
+        control, own_control = self._controls(payload.trained)
         result = self._trainer.train(
             client=self.name,
             round_number=number,
             start=state.shared.adapter,
-            trained=trained,
+            trained=payload.trained,
             examples=self._examples,
             num_seen=state.num_seen,
             learning_rate=rules.learning_rate(number),
             correction=correction(control, own_control) if rules.step.with_control else None,
             on_step=self._report_step,
         )
-        local = Update(layout=trained, vector=result.vector - state.shared.layout.gather(state.shared.adapter, trained))
-        update = self._privacy.protect(local)
-        weight = rules.weight(len(self._examples))
-        values = np.float32(weight) * update.vector
-        controls = dict(state.controls)
+        began = time.perf_counter()
+        start = state.shared.layout.gather(state.shared.adapter, payload.trained)
+        local = Update(layout=payload.trained, vector=result.vector - start)
+        update = self._privacy.protect(local).vector
+        own = replace(state, num_seen=state.num_seen + result.metrics.num_examples)
+        change = None
         if rules.step.with_control:
             change = control_change(
-                control,
-                update.vector,
-                num_steps=result.metrics.num_steps,
-                learning_rate=rules.learning_rate(number),
+                control, update, num_steps=result.metrics.num_steps, learning_rate=rules.learning_rate(number)
             )
-            values = np.concatenate([values, change])
-            controls[trained.digest] = own_control + change
-        payload = Update(layout=payload_layout(trained, with_control=rules.step.with_control), vector=values)
-        self._pending = ClientState(
-            shared=state.shared, num_seen=state.num_seen + result.metrics.num_examples, controls=controls
-        )
-        return self._reply(
-            TrainReply(
-                run=self._run,
-                round_number=number,
-                client=self.name,
-                weight=weight,
-                layout_digest=payload.layout.digest,
-                metrics=to_floats(asdict(result.metrics)) | {"update_norm": float(np.linalg.norm(local.vector))},
-                body=self._sealing.seal(payload.vector),
-            )
-        )
+            own = replace(own, controls={**state.controls, payload.trained.digest: own_control + change})
+        update = rules.pruning.zero_own(start, update, payload.trained, number) + self._remainder(payload.trained)
+        values = payload.gather(update, change, weight_ratio=ratio)
+        arrived, saturated = arrive(self._sealing, values, payload, max_saturated=rules.max_saturated)
+        rest = payload.remainder(update, arrived, weight_ratio=ratio)
+        if rest.any() or payload.trained.digest in state.remainders:
+            own = replace(own, remainders={**state.remainders, payload.trained.digest: rest})
+        parts, entry = self._seal(payload, values, weight)
+        seconds = time.perf_counter() - began
+        metrics = asdict(result.metrics) | {
+            "update_norm": float(np.linalg.norm(local.vector)),
+            "remainder_norm": float(np.linalg.norm(rest)),
+            "saturated": saturated,
+            "seal_seconds": seconds,
+        }
+        reply = TrainReply(
+            run=self._run,
+            round_number=number,
+            client=self.name,
+            weight=weight,
+            layout_digest=payload.layout.digest,
+            key_id=entry.key_id,
+            limit=payload.limit,
+            metrics=to_floats(metrics),
+            body=pack_parts(parts),
+        ).to_bytes()
+        # Last, when nothing can fail any more but the writing itself.
+        self._store.save(Pending(state=own, entry=entry, reference_weight=request.reference_weight).to_bytes())
+        return reply
+
+    def _seal(self, payload: Payload, values: Vector, weight: float) -> tuple[dict[str, bytes], Entry]:
+        """The parts of the upload, and how it will be listed."""
+        context = self._context(payload)
+        sealing = self._sealing.begin(context)
+        spec = self._spec(payload)
+        frames = b"".join(write_frames(spec, self._keys.point, sealing.chunks(values), self._keys.sign))
+        digest = hashlib.sha256(frames).hexdigest()
+        entry = Entry(client=self.name, weight=weight, key_id=sealing.key_id, upload_digest=digest)
+        return {"frames": frames, **self._keys.address(context, sealing)}, entry
+
+    def _sign(self, request: SignRequest) -> Message:
+        self._check_round(request.round_number)
+        members = MemberList.from_bytes(request.body)
+        signature = self._keys.sign_list(members, self._expected(self._payload()))
+        return SignReply(run=self._run, round_number=request.round_number, client=self.name, signature=signature.hex())
+
+    def _release(self, request: ReleaseRequest) -> Message:
+        self._check_round(request.round_number)
+        members, parts = _with_members(request.body)
+        signatures = {name: from_hex(signature) for name, signature in request.signatures.items()}
+        body = self._keys.release(members, signatures, parts, self._expected(self._payload()))
+        return ReleaseReply(run=self._run, round_number=request.round_number, client=self.name, body=body)
 
     def _open(self, request: OpenRequest) -> bytes:
+        began = time.perf_counter()
         state, rules, number = self.state, self._rules, request.round_number
         self._check_round(number)
-        trained = rules.trained(number)
-        num_values = payload_layout(trained, with_control=rules.step.with_control).num_values
-        opened = self._sealing.open(request.body, num_values)
-        shared = rules.step.apply(state.shared, trained, opened, total_weight=sum(request.members.values()))
-        own = self._pending if self.name in request.members and self._pending is not None else state
-        metrics = {"step_norm": float(np.linalg.norm(shared.adapter - state.shared.adapter))}
+        payload, pending = self._payload(), self._pending()
+        members, parts = _with_members(request.body)
+        released = {name.removeprefix("release "): part for name, part in parts.items() if name.startswith("release ")}
+        key_shares = self._keys.read_released(members, released, parts, self._expected(payload))
+        total = parts.get("sum", b"")
+        bodies = sum_from_bytes(total, self._spec(payload), self._sealing.check_sum)
+        self._keys.check_sum(members, total)
+        opened = self._sealing.open(
+            self._context(payload), num_members=len(members.entries), bodies=bodies, key_shares=key_shares
+        )
+        shared = rules.step.apply(
+            state.shared,
+            payload.trained,
+            payload.scatter(opened),
+            total_weight=members.total_weight / members.reference_weight,
+            next_limits=payload.next_limits(opened),
+        )
+        if not np.isfinite(shared.adapter).all():
+            raise NonFiniteUpdateError(
+                f"round {number}: the server optimiser made the global adapter NaN or infinite. "
+                "Lower federation.server_learning_rate or train.learning_rate."
+            )
+        own = pending.state if pending is not None and pending.entry in members.entries else state
+        metrics = {
+            "step_norm": float(np.linalg.norm(shared.adapter - state.shared.adapter)),
+            "open_seconds": time.perf_counter() - began,
+        }
         if rules.measures_factors:
             metrics["product_change"] = product_change(state.shared.adapter, shared.adapter, shared.layout)
         if rules.is_evaluation_round(number):
             metrics |= self._evaluate(shared.adapter)
-        reply = self._reply(
-            OpenReply(
-                run=self._run,
-                round_number=number,
-                client=self.name,
-                adapter_digest=shared.digest,
-                metrics=to_floats(metrics),
-            )
-        )
+        reply = OpenReply(
+            run=self._run,
+            round_number=number,
+            client=self.name,
+            adapter_digest=shared.digest,
+            signature=self._keys.sign_adapter(self._run, number, shared.digest).hex(),
+            metrics=to_floats(metrics),
+        ).to_bytes()
         # Last, when nothing can fail any more: a client that cannot report has not moved on.
-        self.state = ClientState(shared=shared, num_seen=own.num_seen, controls=own.controls)
-        self._pending = None
+        self._store.save(None)
+        self.state = replace(own, shared=shared)
         return reply
 
-    def _hand_over(self) -> bytes:
+    def _hand_over(self, request: StateRequest) -> Message:
         shared = self.state.shared
-        return self._reply(
-            StateReply(
-                run=self._run,
-                round_number=shared.round_number,
-                client=self.name,
-                adapter_digest=shared.digest,
-                body=shared.to_bytes(),
-            )
+        if not request.recipients and not self._rules.server_may_read:
+            raise MessageError(f'client {self.name} gives no adapter to the server: seal.release is "clients"')
+        parts = {"state": shared.to_bytes()}
+        if request.recipients:
+            parts = self._keys.hand_over(self._run, shared.round_number, parts["state"], request.recipients)
+        return StateReply(
+            run=self._run,
+            round_number=shared.round_number,
+            client=self.name,
+            adapter_digest=shared.digest,
+            body=pack_parts(parts),
         )
 
-    def _catch_up(self, request: CatchUpRequest) -> bytes:
-        shared = GlobalState.from_bytes(request.body, self.state.shared.layout)
-        if shared.digest != request.adapter_digest:
+    def _catch_up(self, request: CatchUpRequest) -> Message:
+        state = self.state
+        if request.round_number <= state.shared.round_number:
+            raise MessageError(
+                f"client {self.name} has done {state.shared.round_number} rounds and does not go back to round "
+                f"{request.round_number}"
+            )
+        data = self._keys.take_over(
+            self._run,
+            request.round_number,
+            source=request.source,
+            parts=unpack_parts(request.body),
+            adapter_digest=request.adapter_digest,
+            signatures={name: from_hex(signature) for name, signature in request.signatures.items()},
+        )
+        shared = GlobalState.from_bytes(data, state.shared.layout)
+        if (shared.digest, shared.round_number) != (request.adapter_digest, request.round_number):
             raise AgreementError(f"client {self.name} was handed a global state that does not match its digest")
-        self.state = ClientState(shared=shared, num_seen=self.state.num_seen, controls=self.state.controls)
-        self._pending = None
+        settled = self.settled(counted=request.counted)
+        self._store.save(None)
+        self.state = replace(settled, shared=shared)
         return self._join()
+
+    def _payload(self) -> Payload:
+        """Of the round after the state this client holds."""
+        shared, rules = self.state.shared, self._rules
+        number = shared.round_number + 1
+        return plan_payload(
+            rules.step, rules.pruning, shared, rules.trained(number), learning_rate=rules.learning_rate(number)
+        )
+
+    def _context(self, payload: Payload) -> SealContext:
+        return SealContext(
+            run=self._run,
+            round_number=self.state.shared.round_number + 1,
+            client=self.name,
+            num_values=payload.num_values,
+            limit=payload.limit,
+        )
+
+    def _spec(self, payload: Payload) -> FrameSpec:
+        return FrameSpec(
+            sealing_digest=self._sealing.digest,
+            roster_digest=self._keys.roster.digest,
+            run=self._run,
+            round_number=self.state.shared.round_number + 1,
+            num_values=payload.num_values,
+            limit=payload.limit,
+            chunk_values=self._sealing.chunk_values,
+        )
+
+    def _expected(self, payload: Payload) -> Expected:
+        pending = self._pending()
+        return Expected(
+            context=self._context(payload),
+            entry=None if pending is None else pending.entry,
+            reference_weight=None if pending is None else pending.reference_weight,
+        )
+
+    def _pending(self) -> Pending | None:
+        kept = self._store.load()
+        return None if kept is None else Pending.from_bytes(kept, self.state.shared)
+
+    def _remainder(self, trained: Layout) -> Vector:
+        """What of earlier updates of these slots has not travelled yet."""
+        return self.state.remainders.get(trained.digest, np.zeros(trained.num_values, np.float32))
 
     def _controls(self, trained: Layout) -> tuple[Vector, Vector]:
         """SCAFFOLD's c and c_i over the trained slots."""
@@ -273,6 +418,7 @@ class Client:
         if self._on_step is not None:
             self._on_step(self.name, report)
 
-    @staticmethod
-    def _reply(message: Message) -> bytes:
-        return message.to_bytes()
+
+def _with_members(body: bytes) -> tuple[MemberList, dict[str, bytes]]:
+    parts = unpack_parts(body)
+    return MemberList.from_bytes(parts.pop("members", b"")), parts

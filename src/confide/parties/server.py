@@ -1,19 +1,55 @@
 """The server: the party that brings the clients together.
 
-Sees: who takes part, sizes, times, the numbers clients report about themselves, and sealed updates. It adds those and
-cannot open them (with scheme `plain` there is nothing to open: it can read them). It imports neither data nor model.
+Sees: who takes part, sizes, times, the numbers clients report about themselves, sealed updates, and envelopes between
+clients. It adds the updates and cannot open them (with scheme `plain` there is nothing to open: it can read them). It
+imports neither data nor model, nor anything that holds or uses a secret key.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confide.errors import AgreementError, MessageError, RoundFailedError
-from confide.messages import CatchUpRequest, JoinRequest, OpenReply, OpenRequest, StateRequest, TrainReply, TrainRequest
+from confide.global_state import GlobalState
+from confide.membership.frames import FrameSpec, read_frames, sum_to_bytes
+from confide.membership.memberlist import Entry, MemberList
+from confide.membership.release import check_release
+from confide.membership.roster import Roster
+from confide.membership.statements import adapter_statement, member_list_statement
+from confide.messages import (
+    CatchUpRequest,
+    JoinReply,
+    JoinRequest,
+    OpenReply,
+    OpenRequest,
+    ReleaseReply,
+    ReleaseRequest,
+    SignReply,
+    SignRequest,
+    StateReply,
+    StateRequest,
+    TrainReply,
+    TrainRequest,
+    from_hex,
+    pack_parts,
+    unpack_parts,
+)
 from confide.seal.scheme import ServerSealing
 from confide.seeds import stream
 from confide.update import Layout
 
 LARGEST_FIGURE = 1e30
+ENVELOPES = ("share", "group")
+"""What every member of a round addresses to every client: a share of its key, and a part of the round's group key."""
+FIGURES = frozenset(
+    {"num_steps", "num_examples", "num_tokens", "num_targets", "loss", "first_loss", "last_loss", "regularizer"}
+    | {"gradient_norm", "seconds", "update_norm", "remainder_norm", "saturated", "seal_seconds", "open_seconds"}
+    | {"step_norm", "product_change", "held_out_loss", "held_out_targets", "evaluate_seconds"}
+)
+"""What clients tell about themselves: nothing else is taken, not even its name."""
+MAX_EXAMPLES = 1 << 40
+_ROUNDING = 1e-3  # a divergence that is zero may come out a little below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +61,24 @@ class ServerState:
         adapter_digest: of the global state after them, as the clients reported it.
         current: the clients that hold that state; all others must catch up first.
         num_examples: how many training examples each client said it has when it joined; its weight follows from that.
+        signatures: of clients under that digest, in hexadecimal: what a client that was away believes.
+        counted: the clients that are behind and whose last upload is in a sum that the others opened.
     """
 
     round_number: int
     adapter_digest: str
     current: frozenset[str]
     num_examples: Mapping[str, int]
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    counted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayloadShape:
+    """What the server knows of a round's payload without knowing the adapter."""
+
+    layout_digest: str
+    num_values: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +89,31 @@ class RoundPlan:
     cohort: tuple[str, ...]
     adapter_digest: str
     weights: Mapping[str, float]
+    shape: PayloadShape
+
+    @property
+    def reference_weight(self) -> float:
+        """What sealed values are divided by: the largest weight in the cohort."""
+        return max((self.weights[client] for client in self.cohort if client in self.weights), default=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SealedSum:
-    """The sum of the members' sealed updates; `members` gives each one's weight in the mean."""
+class Upload:
+    """One client's sealed update, checked as far as the server can.
 
-    members: Mapping[str, float]
-    body: bytes
+    Attributes:
+        entry: how the client is listed.
+        limit: the fixed-point range that the client sealed in.
+        bodies: sealed chunks, in order.
+        envelopes: "share NAME" and "group NAME" for every client; only NAME can open them.
+        metrics: what the client told about its training.
+    """
+
+    entry: Entry
+    limit: float
+    bodies: Sequence[bytes] = field(repr=False)
+    envelopes: Mapping[str, bytes] = field(repr=False)
+    metrics: Mapping[str, float]
 
 
 class Server:
@@ -56,11 +121,13 @@ class Server:
 
     Args:
         run: the run's id.
-        clients: everybody in the federation; sorted, so that sums are formed in one order.
+        roster: everybody in the federation, with public keys; sums are formed in its order.
         clients_per_round: size of a round's cohort; 0 = everybody.
         min_clients: a round with fewer valid updates fails.
+        threshold: how many clients must release their share before a sum opens.
         seed: from which the stream "cohort" is derived.
-        payload: layout of what a client seals, by round number.
+        layout: of the whole adapter.
+        shape: of what a client seals, by round number.
         weight: of a client in the mean, by its number of training examples.
     """
 
@@ -68,20 +135,26 @@ class Server:
         self,
         *,
         run: str,
-        clients: Sequence[str],
+        roster: Roster,
         clients_per_round: int,
         min_clients: int,
+        threshold: int,
         seed: int,
-        payload: Callable[[int], Layout],
+        layout: Layout,
+        shape: Callable[[int], PayloadShape],
         weight: Callable[[int], float],
         sealing: ServerSealing,
     ) -> None:
         self.run = run
-        self.clients = tuple(sorted(clients))
+        self.clients = roster.names
         self.clients_per_round = clients_per_round or len(self.clients)
+        self.needs_release = sealing.needs_release
+        self._roster = roster
         self._min_clients = min_clients
+        self._threshold = threshold
         self._seed = seed
-        self._payload = payload
+        self._layout = layout
+        self._shape = shape
         self._weight = weight
         self._sealing = sealing
 
@@ -90,35 +163,51 @@ class Server:
         number = state.round_number + 1
         rng = stream(self._seed, "cohort", number)
         drawn = rng.permutation(len(self.clients))[: self.clients_per_round]
-        cohort = tuple(sorted(self.clients[index] for index in drawn))
-        weights = {client: self._weight(count) for client, count in state.num_examples.items()}
-        return RoundPlan(round_number=number, cohort=cohort, adapter_digest=state.adapter_digest, weights=weights)
+        return RoundPlan(
+            round_number=number,
+            cohort=tuple(sorted(self.clients[index] for index in drawn)),
+            adapter_digest=state.adapter_digest,
+            weights={client: self._weight(count) for client, count in state.num_examples.items()},
+            shape=self._shape(number),
+        )
 
     def join_requests(self, round_number: int) -> dict[str, bytes]:
         """Asks everybody where they stand."""
         return dict.fromkeys(self.clients, JoinRequest(run=self.run, round_number=round_number).to_bytes())
 
-    def train_requests(self, plan: RoundPlan) -> dict[str, bytes]:
-        """Asks the cohort to train."""
+    def check_joined(self, client: str, reply: JoinReply) -> JoinReply:
+        """Checks what a client says of itself.
+
+        Raises:
+            MessageError: it cannot be.
+        """
+        is_possible = 0 < reply.num_examples < MAX_EXAMPLES and reply.round_number >= 0
+        if (reply.run, reply.client) != (self.run, client) or not is_possible:
+            raise MessageError(f"client {client} joins with an impossible run, name, round or number of examples")
+        self._check_adapter_signature(client, reply)
+        return reply
+
+    def train_requests(self, plan: RoundPlan, signatures: Mapping[str, str]) -> dict[str, bytes]:
+        """Asks the cohort to train, showing who else holds the adapter it starts from."""
         request = TrainRequest(
             run=self.run,
             round_number=plan.round_number,
             cohort=list(plan.cohort),
             adapter_digest=plan.adapter_digest,
+            reference_weight=plan.reference_weight,
+            signatures=dict(signatures),
         )
         return dict.fromkeys(plan.cohort, request.to_bytes())
 
-    def check_update(self, plan: RoundPlan, client: str, reply: TrainReply) -> None:
+    def read_upload(self, plan: RoundPlan, client: str, reply: TrainReply) -> Upload:
         """Checks what can be checked without opening an update.
 
         Raises:
             MessageError: the reply is of another round or client, has another layout, another weight than follows from
-                what the client said when it joined, or lacks figures.
+                what the client said when it joined, lacks figures, or its frames are not the client's for this round.
         """
-        expected = self._payload(plan.round_number)
-        if (reply.run, reply.round_number, reply.client) != (self.run, plan.round_number, client):
-            raise MessageError(f"client {client} answered for another run, round or client")
-        if reply.layout_digest != expected.digest:
+        self._check_sender(plan.round_number, client, reply)
+        if reply.layout_digest != plan.shape.layout_digest:
             raise MessageError(
                 f"client {client}, round {plan.round_number}: its update has another layout than the federation's. "
                 "Check that base model, lora.rank and lora.targets are the same everywhere."
@@ -127,88 +216,303 @@ class Server:
         if reply.weight != weight:
             raise MessageError(f"client {client} claims the weight {reply.weight:.6g}, by its examples it is {weight}")
         check_metrics(client, reply.metrics, required=("loss", "seconds"))
-        self._sealing.check(reply.body, expected.num_values)
+        envelopes = unpack_parts(reply.body)
+        frames = envelopes.pop("frames", b"")
+        if self.needs_release and not envelopes.keys() >= {f"{what} {to}" for what in ENVELOPES for to in self.clients}:
+            raise MessageError(f"client {client} did not address a share of its key to everybody in the roster")
+        bodies = read_frames(
+            frames,
+            self._spec(plan, reply.limit),
+            self._roster.point_of(client),
+            lambda statement, signature: self._roster.verify(client, statement, signature),
+            self._sealing.check,
+        )
+        digest = hashlib.sha256(frames).hexdigest()
+        return Upload(
+            entry=Entry(client=client, weight=weight, key_id=reply.key_id, upload_digest=digest),
+            limit=reply.limit,
+            bodies=bodies,
+            envelopes=envelopes,
+            metrics=reply.metrics,
+        )
 
-    def add(self, plan: RoundPlan, updates: Mapping[str, TrainReply], failures: Mapping[str, str]) -> SealedSum:
-        """Adds the sealed updates in the order of the clients' names.
+    def select(
+        self, plan: RoundPlan, uploads: Mapping[str, Upload], failures: Mapping[str, str]
+    ) -> tuple[dict[str, Upload], dict[str, str]]:
+        """The uploads that can be added, in the order of names, and why each other client of the cohort is left out.
+
+        All must be sealed in one range; clients that hold the same global state compute the same, so whoever differs
+        from most is left out.
 
         Raises:
             RoundFailedError: there are fewer than `min_clients`.
         """
-        if len(updates) < self._min_clients:
-            reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failures.items()))
+        failures = dict(failures)
+        limits = Counter(upload.limit for upload in uploads.values())
+        limit = max(limits, key=lambda one: (limits[one], one), default=0.0)
+        selected = {}
+        for client in sorted(uploads):
+            if uploads[client].limit == limit:
+                selected[client] = uploads[client]
+            else:
+                failures[client] = "it sealed in another range than the others"
+        if len(selected) < self._min_clients:
             raise RoundFailedError(
-                f"round {plan.round_number}: {len(updates)} of {len(plan.cohort)} clients delivered an update, "
-                f"federation.min_clients is {self._min_clients}. {reasons}. "
+                f"round {plan.round_number}: {len(selected)} of {len(plan.cohort)} clients delivered an update, "
+                f"federation.min_clients is {self._min_clients}. {_reasons(failures)}. "
                 "The last complete round is saved: `confide resume` tries again from there."
             )
-        members = {client: updates[client].weight for client in sorted(updates)}
-        num_values = self._payload(plan.round_number).num_values
-        return SealedSum(
-            members=members, body=self._sealing.add([updates[client].body for client in members], num_values)
+        return selected, failures
+
+    def list_members(self, plan: RoundPlan, uploads: Mapping[str, Upload]) -> MemberList:
+        """Makes the list of members whose updates will be added."""
+        return MemberList(
+            run=self.run,
+            round_number=plan.round_number,
+            roster_digest=self._roster.digest,
+            sealing_digest=self._sealing.digest,
+            num_values=plan.shape.num_values,
+            limit=next(iter(uploads.values())).limit,
+            reference_weight=plan.reference_weight,
+            entries=tuple(upload.entry for upload in uploads.values()),
         )
 
-    def open_requests(self, plan: RoundPlan, total: SealedSum, current: frozenset[str]) -> dict[str, bytes]:
-        """Sends the sealed sum to every client that holds the state before this round."""
-        request = OpenRequest(
-            run=self.run, round_number=plan.round_number, members=dict(total.members), body=total.body
-        ).to_bytes()
-        return {client: request for client in self.clients if client in current}
+    def sign_requests(self, members: MemberList) -> dict[str, bytes]:
+        """Asks every listed member to sign the list."""
+        request = SignRequest(run=self.run, round_number=members.round_number, body=members.to_bytes()).to_bytes()
+        return {entry.client: request for entry in members.entries}
 
-    def check_opened(self, plan: RoundPlan, client: str, reply: OpenReply) -> None:
+    def read_signature(self, members: MemberList, client: str, reply: SignReply) -> str:
+        """Checks a member's signature under the list; gives it in hexadecimal.
+
+        Raises:
+            MessageError: it is not that client's under this list.
+        """
+        self._check_sender(members.round_number, client, reply)
+        self._roster.verify(client, member_list_statement(members.to_bytes()), from_hex(reply.signature))
+        return reply.signature
+
+    def add(self, plan: RoundPlan, members: MemberList, uploads: Mapping[str, Upload]) -> bytes:
+        """Adds the members' sealed updates, chunk by chunk, in the order of names; gives the framed sum."""
+        spec = self._spec(plan, members.limit)
+        chunks = zip(*(uploads[entry.client].bodies for entry in members.entries), strict=True)
+        return sum_to_bytes((self._sealing.add(c, spec.values_in(i)) for i, c in enumerate(chunks)), spec)
+
+    def release_requests(
+        self,
+        members: MemberList,
+        signatures: Mapping[str, str],
+        uploads: Mapping[str, Upload],
+        current: frozenset[str],
+    ) -> dict[str, bytes]:
+        """Hands every client that is up to date the signed list, and the envelopes that members addressed to it."""
+        return {
+            client: ReleaseRequest(
+                run=self.run,
+                round_number=members.round_number,
+                signatures=dict(signatures),
+                body=pack_parts(
+                    {"members": members.to_bytes()}
+                    | _addressed(ENVELOPES[0], client, members, uploads)
+                    | _addressed(ENVELOPES[1], client, members, uploads)
+                ),
+            ).to_bytes()
+            for client in self.clients
+            if client in current
+        }
+
+    def read_release(self, members: MemberList, client: str, reply: ReleaseReply) -> bytes:
+        """Checks that a released share is signed for this list; what is in it only clients can read.
+
+        Raises:
+            MessageError: it is not.
+        """
+        self._check_sender(members.round_number, client, reply)
+        check_release(self._roster, members, client, reply.body)
+        return reply.body
+
+    def check_released(self, members: MemberList, released: Mapping[str, bytes], failures: Mapping[str, str]) -> None:
+        """Makes sure that enough clients released.
+
+        Raises:
+            RoundFailedError: fewer than `threshold` did; nothing opens then.
+        """
+        if len(released) < self._threshold:
+            raise RoundFailedError(
+                f"round {members.round_number}: {len(released)} clients released their share of the summed key, "
+                f"{self._threshold} are needed (seal.threshold), so nothing opens. {_reasons(failures)}. "
+                "`confide resume` tries again with the same members."
+            )
+
+    def open_requests(
+        self,
+        members: MemberList,
+        total: bytes,
+        released: Mapping[str, bytes],
+        uploads: Mapping[str, Upload],
+        current: frozenset[str],
+    ) -> dict[str, bytes]:
+        """Sends the sealed sum, and what opens it, to every client that holds the state before this round.
+
+        As many shares as open it are sent, and no more.
+        """
+        shares = {f"release {client}": released[client] for client in sorted(released)[: self._threshold]}
+        return {
+            client: OpenRequest(
+                run=self.run,
+                round_number=members.round_number,
+                body=pack_parts(
+                    {"members": members.to_bytes(), "sum": total}
+                    | shares
+                    | (_addressed(ENVELOPES[1], client, members, uploads) if released else {})
+                ),
+            ).to_bytes()
+            for client in self.clients
+            if client in current
+        }
+
+    def check_opened(self, plan: RoundPlan, client: str, reply: OpenReply) -> OpenReply:
         """Checks a client's report on the opened sum.
 
         Raises:
-            MessageError: it is of another round or client, or lacks figures.
+            MessageError: it is of another round or client, not signed, or lacks figures.
         """
-        if (reply.run, reply.round_number, reply.client) != (self.run, plan.round_number, client):
-            raise MessageError(f"client {client} answered for another run, round or client")
+        self._check_sender(plan.round_number, client, reply)
+        self._check_adapter_signature(client, reply)
         check_metrics(client, reply.metrics, required=("step_norm",))
+        if "held_out_loss" in reply.metrics and not reply.metrics.get("held_out_targets", 0) >= 1:
+            raise MessageError(f"client {client} reports a held-out loss over no targets")
+        return reply
 
-    def agree(self, plan: RoundPlan, state: ServerState, digests: Mapping[str, str]) -> ServerState:
-        """Makes the state after the round from the clients' digests.
+    def agree(
+        self, plan: RoundPlan, state: ServerState, members: MemberList, opened: Mapping[str, OpenReply]
+    ) -> ServerState:
+        """Makes the state after the round from the clients' reports.
 
         Raises:
             AgreementError: two clients computed different global states.
-            RoundFailedError: fewer than `min_clients` opened the sum.
+            RoundFailedError: fewer opened the sum than `min_clients`, or than the threshold: clients train only from an
+                adapter that so many of them signed for.
         """
-        if len(set(digests.values())) > 1:
+        digests = {reply.adapter_digest for reply in opened.values()}
+        if len(digests) > 1:
             raise AgreementError(
-                f"round {plan.round_number}: the clients computed {len(set(digests.values()))} different global "
-                "adapters from one sum. Check that all run the same Confide release and configuration."
+                f"round {plan.round_number}: the clients computed {len(digests)} different global adapters from one "
+                "sum. Check that all run the same Confide release and configuration."
             )
-        if len(digests) < self._min_clients:
+        least = max(self._min_clients, self._threshold)
+        if len(opened) < least:
             raise RoundFailedError(
-                f"round {plan.round_number}: only {len(digests)} clients opened the sum, "
-                f"federation.min_clients is {self._min_clients}. `confide resume` tries again."
+                f"round {plan.round_number}: only {len(opened)} clients opened the sum, {least} are needed "
+                "(federation.min_clients, seal.threshold). `confide resume` tries again."
             )
         return ServerState(
             round_number=plan.round_number,
-            adapter_digest=next(iter(digests.values())),
-            current=frozenset(digests),
+            adapter_digest=next(iter(digests)),
+            current=frozenset(opened),
             num_examples=state.num_examples,
+            signatures={client: reply.signature for client, reply in opened.items()},
+            counted=(state.counted | members.weights.keys()) - opened.keys(),
         )
 
-    def state_request(self, state: ServerState) -> bytes:
-        """Asks a client that is up to date for the global state."""
-        return StateRequest(run=self.run, round_number=state.round_number).to_bytes()
+    def state_request(self, state: ServerState, recipients: Sequence[str]) -> bytes:
+        """Asks a client that is up to date for the global state, for `recipients`; for the server if there are none."""
+        return StateRequest(run=self.run, round_number=state.round_number, recipients=list(recipients)).to_bytes()
 
-    def catch_up_request(self, state: ServerState, body: bytes) -> bytes:
-        """Hands the global state to a client that is behind."""
-        return CatchUpRequest(
-            run=self.run, round_number=state.round_number, adapter_digest=state.adapter_digest, body=body
-        ).to_bytes()
+    def check_handed(self, state: ServerState, client: str, reply: StateReply) -> dict[str, bytes]:
+        """Checks that a client hands over the state it was asked for; gives its parts.
+
+        Raises:
+            MessageError: it is of another round or digest.
+        """
+        self._check_sender(state.round_number, client, reply)
+        if reply.adapter_digest != state.adapter_digest:
+            raise MessageError(f"client {client} hands over another state than the round's")
+        return unpack_parts(reply.body)
+
+    def read_state(self, state: ServerState, client: str, reply: StateReply) -> GlobalState:
+        """Reads the global state, where clients give it to the server.
+
+        Raises:
+            MessageError: it is not the one that the clients agreed on.
+        """
+        shared = GlobalState.from_bytes(self.check_handed(state, client, reply).get("state", b""), self._layout)
+        if shared.digest != state.adapter_digest:
+            raise MessageError(f"client {client} hands over a state that does not match its digest")
+        return shared
+
+    def catch_up_requests(
+        self, state: ServerState, source: str, parts: Mapping[str, bytes], behind: Sequence[str]
+    ) -> dict[str, bytes]:
+        """Hands the global state to clients that are behind, each with the key that the source addressed to it."""
+        return {
+            client: CatchUpRequest(
+                run=self.run,
+                round_number=state.round_number,
+                adapter_digest=state.adapter_digest,
+                source=source,
+                signatures=dict(state.signatures),
+                counted=client in state.counted,
+                body=pack_parts({"state": parts.get("state", b""), "key": parts.get(f"to {client}", b"")}),
+            ).to_bytes()
+            for client in behind
+        }
+
+    def _check_sender(
+        self, round_number: int, client: str, reply: TrainReply | SignReply | ReleaseReply | OpenReply | StateReply
+    ) -> None:
+        if (reply.run, reply.round_number, reply.client) != (self.run, round_number, client):
+            raise MessageError(f"client {client} answered for another run, round or client")
+
+    def _check_adapter_signature(self, client: str, reply: JoinReply | OpenReply) -> None:
+        statement = adapter_statement(
+            run=self.run,
+            round_number=reply.round_number,
+            roster_digest=self._roster.digest,
+            sender=client,
+            adapter_digest=reply.adapter_digest,
+        )
+        self._roster.verify(client, statement, from_hex(reply.signature))
+
+    def _spec(self, plan: RoundPlan, limit: float) -> FrameSpec:
+        return FrameSpec(
+            sealing_digest=self._sealing.digest,
+            roster_digest=self._roster.digest,
+            run=self.run,
+            round_number=plan.round_number,
+            num_values=plan.shape.num_values,
+            limit=limit,
+            chunk_values=self._sealing.chunk_values,
+        )
 
 
 def check_metrics(client: str, metrics: Mapping[str, float], *, required: Sequence[str]) -> None:
-    """Checks the figures that a client tells about itself.
+    """Checks the figures that a client tells about itself: losses, norms, counts, seconds.
 
     Raises:
-        MessageError: one is missing, or too large to be true.
+        MessageError: one is missing, negative where it cannot be, or too large to be true; a name is none of ours.
     """
     missing = [name for name in required if name not in metrics]
     if missing:
         raise MessageError(f"client {client} does not report {', '.join(missing)}")
-    wild = [name for name, value in metrics.items() if not -LARGEST_FIGURE < value < LARGEST_FIGURE]
+    strange = [name for name in metrics if name not in FIGURES]
+    if strange:
+        # Their names are the client's words, so they are not repeated here.
+        raise MessageError(f"client {client} reports {len(strange)} figures that this release does not know")
+    wild = [name for name, value in metrics.items() if not -_ROUNDING <= value < LARGEST_FIGURE]
     if wild:
-        raise MessageError(f"client {client} reports figures beyond {LARGEST_FIGURE:g}: {', '.join(wild)}")
+        raise MessageError(f"client {client} reports figures below 0 or beyond {LARGEST_FIGURE:g}: {', '.join(wild)}")
+
+
+def _addressed(purpose: str, client: str, members: MemberList, uploads: Mapping[str, Upload]) -> dict[str, bytes]:
+    """The members' envelopes to one client, by who sent them."""
+    found = {}
+    for entry in members.entries:
+        envelope = uploads[entry.client].envelopes.get(f"{purpose} {client}")
+        if envelope is not None:
+            found[f"{purpose} {entry.client}"] = envelope
+    return found
+
+
+def _reasons(failures: Mapping[str, str]) -> str:
+    return "; ".join(f"{client}: {reason}" for client, reason in sorted(failures.items()))

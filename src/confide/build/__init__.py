@@ -1,0 +1,23 @@
+"""From a configuration to the objects that run: the one place that knows every choice by name.
+
+Configuration stops here. What is built takes plain arguments.
+"""
+
+from confide.build.data import build_examples, build_records, build_template, build_tokenizer
+from confide.build.federation import build_federation, build_optimizer, describe_protection, local_settings
+from confide.build.model import apply_threads, build_model
+from confide.build.sealing import opening_threshold
+
+__all__ = [
+    "apply_threads",
+    "build_examples",
+    "build_federation",
+    "build_model",
+    "build_optimizer",
+    "build_records",
+    "build_template",
+    "build_tokenizer",
+    "describe_protection",
+    "local_settings",
+    "opening_threshold",
+]

@@ -1,0 +1,100 @@
+"""From a configuration to records, templates and examples."""
+
+from collections.abc import Sequence
+
+from confide.config.schema import Config
+from confide.data.clinics import generate_clinics
+from confide.data.examples import ClientRecords, Record, TokenizedClient
+from confide.data.partition import NEEDED_FIELD, partition_records
+from confide.data.rows import ColumnNames
+from confide.data.sources import load_records
+from confide.data.templates import Template, Tokenizer, make_template
+from confide.data.tokenize import tokenize_client
+from confide.errors import ConfigError, DataError
+from confide.model.load import load_tokenizer
+
+DEFAULT_CLINICS = 3
+
+
+def build_records(config: Config) -> list[ClientRecords]:
+    """Reads or generates the data and divides it among the clients.
+
+    Raises:
+        DataError, ConfigError: see `load_records` and `partition_records`; or the federation has fewer clients than
+            `federation.min_clients` or `federation.clients_per_round`.
+    """
+    data = config.data
+    clients = partition_records(
+        _records(config),
+        scheme=data.partition,
+        seed=config.run.seed,
+        num_clients=data.clients,
+        dirichlet_alpha=data.dirichlet_alpha,
+        shards_per_client=data.shards_per_client,
+        size_exponent=data.size_exponent,
+        min_rows_per_client=data.min_rows_per_client,
+        max_rows_per_client=data.max_rows_per_client,
+        held_out=data.held_out,
+    )
+    for key, wanted in [
+        ("federation.min_clients", config.federation.min_clients),
+        ("federation.clients_per_round", config.federation.clients_per_round),
+    ]:
+        if len(clients) < wanted:
+            raise ConfigError(
+                f"{key} is {wanted}, but the data has only {len(clients)} "
+                f"client{'s' if len(clients) > 1 else ''}. Lower {key}, or check data.client_column."
+            )
+    return clients
+
+
+def build_tokenizer(config: Config) -> Tokenizer:
+    """Loads the base model's tokenizer without its weights."""
+    tokenizer: Tokenizer = load_tokenizer(config.model.base)
+    return tokenizer
+
+
+def build_template(config: Config, tokenizer: Tokenizer) -> Template:
+    """The template that turns records into tokens."""
+    return make_template(config.data.template, tokenizer)
+
+
+def build_examples(config: Config, clients: Sequence[ClientRecords], template: Template) -> list[TokenizedClient]:
+    """Tokenises every client's records.
+
+    Raises:
+        DataError: a client has no example left to train on.
+    """
+    tokenized = [tokenize_client(client, template, config.train.max_tokens) for client in clients]
+    for client in tokenized:
+        if not client.train:
+            raise DataError(
+                f"client {client.name} has no training example left: cutting to train.max_tokens = "
+                f"{config.train.max_tokens} removed every response. Raise train.max_tokens."
+            )
+    return tokenized
+
+
+def _records(config: Config) -> list[Record]:
+    data = config.data
+    if data.source == "clinics":
+        return generate_clinics(
+            seed=config.run.seed,
+            num_clinics=data.clients if data.partition == "natural" and data.clients else DEFAULT_CLINICS,
+            num_letters=data.clinic_letters,
+            num_instructions=data.clinic_instructions,
+        )
+    columns = ColumnNames(
+        instruction=data.instruction_column,
+        input=data.input_column,
+        response=data.response_column,
+        messages=data.messages_column,
+        text=data.text_column,
+        answer=data.answer_column,
+        choices=data.choices_column,
+        id=data.id_column,
+        client=data.client_column,
+        label=data.label_column,
+    )
+    needed = [NEEDED_FIELD[data.partition]] if data.partition in NEEDED_FIELD else []
+    return load_records(data.source, data.path, columns=columns, split=data.split, required=needed)

@@ -1,0 +1,126 @@
+"""From a configuration to a sealing scheme, the pruning, and where clients keep what is private."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from confide.config.schema import Config
+from confide.errors import ConfigError
+from confide.files import remove_temporaries
+from confide.membership.ledger import FileLedger, MemoryLedger, ReleaseLedger
+from confide.membership.roster import Roster
+from confide.parties.state import FilePending, MemoryPending, PendingStore
+from confide.prune.plan import Pruning
+from confide.prune.schedules import ConstantSparsity, RampSparsity, SparsitySchedule, scaled_ramp
+from confide.seal.adder import ModularAdder
+from confide.seal.onetime import OneTimeClient
+from confide.seal.plain import PlainClient, PlainServer
+from confide.seal.profiles import get_profile
+from confide.seal.published import PublishedClient, PublishedServer, new_published_keys
+from confide.seal.scheme import ClientSealing, ServerSealing
+from confide.seal.shared import SharedClient, new_shared_keys
+from confide.seeds import stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealingPair:
+    """Both halves of a sealing scheme; they part here, each to its side."""
+
+    client: ClientSealing
+    server: ServerSealing
+
+
+def opening_threshold(config: Config, num_clients: int) -> int:
+    """How many clients open a sum together, and sign for an adapter that one of them takes over.
+
+    Raises:
+        ConfigError: it is not more than half of the clients, or more than there are.
+    """
+    threshold = config.seal.threshold or num_clients // 2 + 1
+    if not num_clients / 2 < threshold <= num_clients:
+        raise ConfigError(
+            f"seal.threshold is {threshold}, expected more than half of the {num_clients} clients and at most all, "
+            f"{num_clients // 2 + 1} to {num_clients}. Leave it out to take {num_clients // 2 + 1}."
+        )
+    return threshold
+
+
+def build_sealing(config: Config, roster: Roster, threshold: int) -> SealingPair:
+    """The scheme by its name, both halves.
+
+    Raises:
+        ConfigError: it cannot take so many clients.
+        MissingExtraError: its library is an extra that is not installed.
+    """
+    schemes: Mapping[str, Callable[[], SealingPair]] = {
+        "plain": lambda: SealingPair(client=PlainClient(), server=PlainServer()),
+        "published": _published,
+        "shared": lambda: _shared(config),
+        "onetime": lambda: _onetime(config, roster, threshold),
+    }
+    return schemes[config.seal.scheme]()
+
+
+def _onetime(config: Config, roster: Roster, threshold: int) -> SealingPair:
+    profile = get_profile("onetime", config.seal.profile)
+    _check_room(config, len(roster.names), profile.max_clients)
+    return SealingPair(client=OneTimeClient(profile, roster, threshold), server=ModularAdder(profile))
+
+
+def _shared(config: Config) -> SealingPair:
+    profile = get_profile("shared", config.seal.profile)
+    keys = new_shared_keys(profile)
+    return SealingPair(client=SharedClient(profile, keys), server=ModularAdder(profile))
+
+
+def _published() -> SealingPair:
+    keys = new_published_keys()
+    return SealingPair(client=PublishedClient(keys), server=PublishedServer())
+
+
+def _check_room(config: Config, num_clients: int, max_clients: int) -> None:
+    if num_clients > max_clients:
+        raise ConfigError(
+            f'seal.scheme is "{config.seal.scheme}", whose sums hold at most {max_clients} clients, and the data has '
+            f"{num_clients}. Put clients together, or use fewer."
+        )
+
+
+def build_pruning(config: Config) -> Pruning:
+    """The pruning by its mask and schedule."""
+    prune = config.prune
+    schedules: Mapping[str, Callable[[], SparsitySchedule]] = {
+        "constant": lambda: ConstantSparsity(target=prune.sparsity),
+        "ramp": lambda: RampSparsity(
+            start_round=prune.ramp_start,
+            end_round=prune.ramp_end,
+            initial_sparsity=prune.initial_sparsity,
+            target=prune.sparsity,
+        ),
+        "scaled-ramp": lambda: scaled_ramp(
+            config.federation.rounds, initial_sparsity=prune.initial_sparsity, target=prune.sparsity
+        ),
+    }
+    return Pruning(
+        kind=prune.mask,
+        schedule=schedules[prune.schedule](),
+        exploration=prune.exploration,
+        rng=lambda round_number: stream(config.run.seed, "mask", round_number),
+    )
+
+
+def build_ledger(private: Path | None, point: int) -> ReleaseLedger:
+    """Where client number `point` remembers its releases; in memory without a folder."""
+    return MemoryLedger() if private is None else FileLedger(_own_folder(private, point) / "releases.jsonl")
+
+
+def build_pending_store(private: Path | None, point: int) -> PendingStore:
+    """Where client number `point` keeps a pending upload; in memory without a folder."""
+    return MemoryPending() if private is None else FilePending(_own_folder(private, point) / "pending")
+
+
+def _own_folder(private: Path, point: int) -> Path:
+    folder = private / f"{point:04d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(folder)
+    return folder

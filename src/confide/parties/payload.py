@@ -1,0 +1,177 @@
+"""What travels in one round: which coordinates, in which range, with which weight; the same at every client.
+
+Everything here follows from the global state and the agreed rules, so that no client has to be told, and none differs.
+
+A vector has one fixed-point range. So that it follows the size of updates without saturating them, each client seals
+one more number with its values: how large its largest one is, squared, as a part of the range squared. The sum of these
+opens with the rest, and its root bounds every client's largest value while showing nobody's.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from confide.aggregate.step import GlobalStep, payload_layout
+from confide.errors import SaturationError
+from confide.global_state import GlobalState
+from confide.prune.masks import Mask
+from confide.prune.plan import Pruning
+from confide.seal.scheme import ClientSealing
+from confide.update import Layout, Vector
+
+_HEADROOM = 2.0
+_SLOWEST_FALL = 0.5
+_SMALLEST_LIMIT = 1e-12
+_NO_RANGE = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """A round's payload: kept values of the update, with SCAFFOLD the control change, and a peak of each per range.
+
+    Attributes:
+        trained: the slots that train in this round.
+        mask: the coordinates of the update that travel, bool over `trained`; None for all.
+        with_control: whether a control change travels behind the update.
+        limits: fixed-point range of the update, and of the control change; empty where there is no range.
+    """
+
+    trained: Layout
+    mask: Mask | None
+    with_control: bool
+    limits: tuple[float, ...]
+
+    @property
+    def limit(self) -> float:
+        """The range that the sealed vector is quantised in."""
+        return self.limits[0] if self.limits else _NO_RANGE
+
+    @property
+    def layout(self) -> Layout:
+        """Of what the sealed values are coordinates of, dropped ones included."""
+        return payload_layout(self.trained, with_control=self.with_control)
+
+    @property
+    def num_update_values(self) -> int:
+        """How many coordinates of the update travel."""
+        return self.trained.num_values if self.mask is None else int(np.count_nonzero(self.mask))
+
+    @property
+    def num_values(self) -> int:
+        """How many values travel."""
+        return num_sealed_values(
+            self.num_update_values, self.trained.num_values if self.with_control else 0, has_range=bool(self.limits)
+        )
+
+    def gather(self, update: Vector, control_change: Vector | None, *, weight_ratio: float) -> Vector:
+        """Puts together what is sealed.
+
+        Args:
+            update: flat float32 over `trained`.
+            control_change: the same with SCAFFOLD, else None.
+            weight_ratio: the client's weight over the round's reference weight, in (0, 1].
+        """
+        kept = update if self.mask is None else update[self.mask]
+        parts = [np.float32(weight_ratio) * kept]
+        largest = [weight_ratio * _largest(update)]  # of all, as a coordinate that stays behind now travels later
+        if control_change is not None:
+            parts.append(np.float32(weight_ratio * self._control_scale) * control_change)
+            largest.append(weight_ratio * self._control_scale * _largest(control_change))
+        if self.limits:
+            peaks = [self.limit * min(1.0, (one / self.limit) ** 2) for one in largest]
+            parts.append(np.array(peaks, np.float32))
+        return np.concatenate(parts)
+
+    def scatter(self, opened: Vector) -> Vector:
+        """Puts opened values back in their places, over `layout`; coordinates that did not travel are zero."""
+        update = opened[: self.num_update_values]
+        if self.mask is not None:
+            update = np.zeros(self.trained.num_values, np.float32)
+            update[self.mask] = opened[: self.num_update_values]
+        if not self.with_control:
+            return update
+        controls = opened[self.num_update_values :][: self.trained.num_values]
+        return np.concatenate([update, controls / np.float32(self._control_scale)])
+
+    def next_limits(self, opened: Vector) -> tuple[float, ...]:
+        """The ranges of the next round of these slots: twice what bounds every client's largest value of this one.
+
+        Never less than half the range before, so that one quiet round does not make the next one saturate. Where a
+        client's largest value was outside the range, the next one is at least twice as wide.
+        """
+        peaks = opened[opened.size - len(self.limits) :]
+        return tuple(
+            float(np.float32(max(bound * _HEADROOM, limit * _SLOWEST_FALL, _SMALLEST_LIMIT)))
+            for limit, bound in (
+                (limit, limit * math.sqrt(max(0.0, float(peak) / self.limit)))
+                for limit, peak in zip(self.limits, peaks, strict=True)
+            )
+        )
+
+    def remainder(self, update: Vector, arrived: Vector, *, weight_ratio: float) -> Vector:
+        """What of an update did not travel: dropped coordinates, rounding, saturation; for the client to remember.
+
+        Args:
+            update: as in `gather`.
+            arrived: what `gather`'s values became on the way.
+            weight_ratio: as in `gather`.
+        """
+        sent = arrived[: self.num_update_values] / np.float32(weight_ratio)
+        if self.mask is None:
+            return update - sent
+        rest = update.copy()
+        rest[self.mask] -= sent
+        return rest
+
+    @property
+    def _control_scale(self) -> float:
+        """Brings the control change into the update's range, so that one vector has one range."""
+        return self.limits[0] / self.limits[1] if len(self.limits) > 1 else 1.0
+
+
+def num_sealed_values(num_update_values: int, num_control_values: int, *, has_range: bool) -> int:
+    """The length of a sealed vector: the values, and one peak for each part where there is a range."""
+    num_parts = 2 if num_control_values else 1
+    return num_update_values + num_control_values + (num_parts if has_range else 0)
+
+
+def plan_payload(
+    step: GlobalStep, pruning: Pruning, shared: GlobalState, trained: Layout, *, learning_rate: float
+) -> Payload:
+    """The payload of the round after `shared`."""
+    return Payload(
+        trained=trained,
+        mask=pruning.mask(step.accumulated(shared, trained), shared.round_number + 1),
+        with_control=step.with_control,
+        limits=step.limits(shared, trained, learning_rate=learning_rate),
+    )
+
+
+def check_saturation(num_saturated: int, num_values: int, *, limit: float, max_saturated: float) -> None:
+    """Refuses a payload of which too much lies outside the range.
+
+    Raises:
+        SaturationError: more than the share `max_saturated` of its values does.
+    """
+    if num_saturated > max_saturated * num_values:
+        raise SaturationError(
+            f"{num_saturated} of {num_values} values lie outside the range of +-{limit:.3g} that sealing carries in "
+            f"this round; seal.max_saturated allows {max_saturated:.3g} of them. Set seal.initial_range higher, lower "
+            "train.learning_rate, or set a bound on updates."
+        )
+
+
+def arrive(sealing: ClientSealing, values: Vector, payload: Payload, *, max_saturated: float) -> tuple[Vector, float]:
+    """What sealed values become on the way, and the share of them that saturates.
+
+    Raises:
+        SaturationError: too many do.
+    """
+    arrived, num_saturated = sealing.received(values, payload.limit)
+    check_saturation(num_saturated, values.size, limit=payload.limit, max_saturated=max_saturated)
+    return arrived, num_saturated / values.size
+
+
+def _largest(values: Vector) -> float:
+    return float(np.abs(values).max(initial=0.0))
