@@ -7,7 +7,6 @@ FOLDER/answer.json; an error raised on purpose to FOLDER/error.txt, with its exi
 """
 
 import json
-import resource
 import sys
 import time
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Protocol
 import torch
 
 from confide.bench.confide_pass import ConfidePass
+from confide.bench.memory import MB, peak_resident_mb, resident_mb
 from confide.bench.plain_pass import PlainPass, mean_target_loss, rows_in_order, with_new_adapter, with_saved_adapter
 from confide.bench.trl_pass import TrlPass
 from confide.bench.work import EqualBatches, PassResult, StartingPoint, TrainingWork
@@ -30,8 +30,6 @@ from confide.model.load import BaseModel, load_base_model
 from confide.seeds import stream
 
 _TEMPLATE = "alpaca"
-_MB = 1_000_000
-_STATUS = Path("/proc/self/status")
 
 
 class TrainingPass(Protocol):
@@ -73,9 +71,9 @@ def measure_pass(contender: str, work: TrainingWork, folder: Path) -> PassResult
     contestant = _make_pass(contender, work, base, examples, folder)
     _touch_all_weights(base, examples[0])
     del base
-    loaded_mb = _resident_mb()
+    loaded_mb = resident_mb()
     seconds, step_losses = _timed(contestant, device)
-    peak_mb, device_peak_mb = _peak_resident_mb(), _device_peak_mb(device)
+    peak_mb, device_peak_mb = peak_resident_mb(), _device_peak_mb(device)
     contestant.save(folder / "adapter")
     del contestant
     num_tokens = sum(example.num_tokens for example in examples)
@@ -189,29 +187,8 @@ def _loss(work: TrainingWork, examples: tuple[TokenizedExample, ...], adapter: P
     return mean_target_loss(model, examples, work.batch_size, base.tokenizer.pad_token_id)
 
 
-def _resident_mb() -> float:
-    """Memory now, where the system tells it; else the peak so far."""
-    return _status_mb("VmRSS") or _peak_resident_mb()
-
-
-def _peak_resident_mb() -> float:
-    """The most memory this process had so far.
-
-    `ru_maxrss` is the fall-back, because a new process may inherit the value of the one that started it.
-    """
-    unit = 1 if sys.platform == "darwin" else 1024
-    return _status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MB
-
-
-def _status_mb(field: str) -> float:
-    if not _STATUS.exists():
-        return 0.0
-    values = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
-    return int(values[field].split()[0]) * 1024 / _MB if field in values else 0.0
-
-
 def _device_peak_mb(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated(device) / _MB if device.type == "cuda" else 0.0
+    return torch.cuda.max_memory_allocated(device) / MB if device.type == "cuda" else 0.0
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,0 +1,203 @@
+"""The sealing benchmark on small vectors: what it counts, what it compares, what it says when something is missing."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from confide.bench.sealing import (
+    Answer,
+    expand_schemes,
+    in_own_process,
+    ratios_to_baseline,
+    run_sealing_benchmark,
+)
+from confide.bench.sealing_process import measure_parallel, measure_streaming, process_numbers
+from confide.bench.sealing_row import CpuClock, measure_row
+from confide.bench.sealing_work import SCHEMES, SealingRow, SealingWork
+from confide.cli.bench import bench_sealing_command
+from confide.errors import MissingExtraError, RunError, UsageError
+from confide.membership.frames import HEADER_BYTES
+from confide.membership.roster import SIGNATURE_BYTES
+from confide.seal.fixedpoint import sum_error_bound
+from confide.seal.profiles import get_profile
+from tests.seal.federations import needs_tenseal
+
+WORK = SealingWork(scheme="onetime/compact", num_values=20_000, num_clients=3, repeats=2, seed=0)
+REQUIRED = {
+    "scheme",
+    "profile",
+    "seal_values_per_cpu_second",
+    "add_values_per_cpu_second",
+    "open_values_per_cpu_second",
+    "upload_bytes_per_value",
+    "download_bytes_per_value",
+    "max_abs_error",
+}
+
+
+def fake_row(label: str, speed: float, num_bytes: float) -> SealingRow:
+    scheme, _, profile = label.partition("/")
+    return replace(
+        EMPTY_ROW,
+        scheme=scheme,
+        profile=profile,
+        seal_values_per_cpu_second=speed,
+        add_values_per_cpu_second=2 * speed,
+        open_values_per_cpu_second=3 * speed,
+        upload_bytes_per_value=num_bytes,
+        download_bytes_per_value=2 * num_bytes,
+    )
+
+
+EMPTY_ROW = SealingRow(
+    scheme="plain",
+    profile="",
+    num_values=1,
+    num_clients=2,
+    seal_values_per_cpu_second=1,
+    add_values_per_cpu_second=1,
+    open_values_per_cpu_second=1,
+    seal_cpu_seconds=(1,),
+    add_cpu_seconds=(1,),
+    open_cpu_seconds=(1,),
+    frame_cpu_seconds=0,
+    key_cpu_seconds=0,
+    upload_bytes_per_value=1,
+    download_bytes_per_value=1,
+    key_bytes_per_peer=0,
+    seal_memory_mb=0,
+    peak_mb=0,
+    max_abs_error=0,
+    rms_error=0,
+)
+
+
+def test_a_row_counts_whole_frames_and_all_that_opening_takes() -> None:
+    row = measure_row(WORK)
+    profile = get_profile("onetime", "compact")
+    body = profile.wire_bytes(WORK.num_values)
+    assert row.upload_bytes_per_value * WORK.num_values == pytest.approx(body + HEADER_BYTES + SIGNATURE_BYTES)
+    share = 2 * profile.ring_degree  # two bytes for each coefficient
+    released = 3 * (SIGNATURE_BYTES + 12 + share + 16)  # AES-GCM's nonce and tag
+    group_keys = 3 * (SIGNATURE_BYTES + 32 + 32 + 16)  # HPKE's one-time key, the part, the tag
+    assert row.download_bytes_per_value * WORK.num_values == pytest.approx(body + HEADER_BYTES + released + group_keys)
+    assert row.key_bytes_per_peer == SIGNATURE_BYTES + 32 + share + 16 + group_keys / 3
+
+
+def test_a_row_measures_speed_error_and_every_sample() -> None:
+    row = measure_row(WORK)
+    assert len(row.seal_cpu_seconds) == 1 + 2 * 3  # once alone, then everybody in both passes
+    assert (len(row.add_cpu_seconds), len(row.open_cpu_seconds)) == (2, 2)
+    assert row.seal_values_per_cpu_second == WORK.num_values / min(row.seal_cpu_seconds)
+    assert row.add_values_per_cpu_second == 3 * WORK.num_values / min(row.add_cpu_seconds)
+    profile = get_profile("onetime", "compact")
+    assert 0 < row.rms_error < row.max_abs_error <= sum_error_bound(3, profile.initial_limit, profile)
+    assert row.peak_mb > row.seal_memory_mb >= 0
+    assert asdict(row).keys() >= REQUIRED
+
+
+def test_schemes_without_round_keys_send_none() -> None:
+    for scheme in ("plain", "shared/compact"):
+        row = measure_row(replace(WORK, scheme=scheme, num_values=100))
+        assert row.key_bytes_per_peer == 0
+        assert row.label == scheme
+
+
+def test_a_long_vector_is_measured_beyond_its_own_size() -> None:
+    row = measure_streaming(replace(WORK, num_values=2_000_000))
+    assert row.vector_mb == 8
+    assert row.upload_bytes_per_value == pytest.approx(3.5, rel=1e-3)
+    assert row.memory_beyond_vector_mb >= 0
+
+
+def test_parallel_rows_compare_with_one_process() -> None:
+    rows = measure_parallel(replace(WORK, repeats=1), max_processes=2)
+    assert [row.num_processes for row in rows] == [1, 2]
+    assert rows[0].speed_up == 1
+    assert all(row.handing_out_share > 0 for row in rows)
+    assert rows[1].speed_up == rows[1].seal_values_per_second / rows[0].seal_values_per_second
+    with pytest.raises(UsageError, match="several processes seal scheme onetime only, not plain"):
+        measure_parallel(replace(WORK, scheme="plain"), max_processes=2)
+
+
+@pytest.mark.parametrize(
+    ("most", "numbers"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (6, [1, 2, 4, 6])]
+)
+def test_processes_are_doubled_up_to_the_most(most: int, numbers: list[int]) -> None:
+    assert process_numbers(most) == numbers
+
+
+def test_ratios_are_above_one_where_a_row_is_better_than_published() -> None:
+    rows = [fake_row("plain", 100, 4), fake_row("published", 2, 80), fake_row("onetime/compact", 40, 3.2)]
+    ratios = ratios_to_baseline(rows)
+    assert list(ratios) == ["plain", "onetime/compact"]
+    assert ratios["onetime/compact"] == pytest.approx({"seal": 20, "add": 20, "open": 20, "upload": 25, "download": 25})
+    assert ratios_to_baseline(rows[:1]) == {}
+
+
+def test_a_scheme_stands_for_all_its_profiles() -> None:
+    assert expand_schemes(None) == list(SCHEMES)
+    assert expand_schemes(["onetime"]) == ["onetime/compact", "onetime/precise", "onetime/ultra"]
+    assert expand_schemes(["shared/precise", "shared"]) == ["shared/precise", "shared/compact"]
+    with pytest.raises(UsageError, match=r"no scheme is called 'onetime/huge', expected some of plain, published"):
+        expand_schemes(["onetime/huge"])
+
+
+def test_a_clock_counts_the_making_of_items_and_not_their_use() -> None:
+    clock = CpuClock()
+    for _ in clock.each(range(3)):
+        sum(math.sqrt(number) for number in range(200_000))
+    assert clock.seconds < 0.01
+    with pytest.raises(ZeroDivisionError):
+        clock.run(lambda: 1 / 0)
+
+
+def test_without_its_library_published_is_named_as_missing_and_the_rest_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fake(task: str, work: SealingWork, kind: type[Answer], *options: str) -> list[SealingRow]:
+        if work.scheme == "published":
+            raise MissingExtraError("tenseal", "published", 'The scheme "published"')
+        return [fake_row(work.scheme, 1, 1)]
+
+    monkeypatch.setattr("confide.bench.sealing.in_own_process", fake)
+    told: list[str] = []
+    result = run_sealing_benchmark(num_values=10, on_progress=told.append)
+    assert [row.label for row in result.rows] == [label for label in SCHEMES if label != "published"]
+    assert "pip install 'confide[published]'" in result.missing["published"]
+    assert result.ratios == {}
+    assert told[0] == "plain: 10 values, 10 clients"
+    with pytest.raises(UsageError, match="tenseal"):
+        run_sealing_benchmark(num_values=10, schemes=["published"])
+
+
+def test_a_sum_of_one_or_of_too_many_is_refused() -> None:
+    for num_clients in (1, 65):
+        with pytest.raises(UsageError, match=f"--clients is {num_clients}, expected 2 to 64"):
+            run_sealing_benchmark(num_values=10, num_clients=num_clients)
+
+
+def test_errors_of_a_process_come_back() -> None:
+    with pytest.raises(UsageError, match="several processes seal scheme onetime only, not plain"):
+        in_own_process("parallel", replace(WORK, scheme="plain"), SealingRow, "2")
+    with pytest.raises(RunError, match=r"(?s)process for onetime/huge ended with exit code 1.*KeyError"):
+        in_own_process("row", replace(WORK, scheme="onetime/huge"), SealingRow)
+
+
+@needs_tenseal
+def test_the_command_prints_rows_and_ratios_as_json_and_as_a_table() -> None:
+    app = typer.Typer()
+    app.command()(bench_sealing_command)
+    options = ["--values", "5000", "--clients", "2", "--schemes", "published", "--schemes", "onetime/compact"]
+    result = json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)
+    assert [row["scheme"] for row in result["rows"]] == ["published", "onetime"]
+    assert all(row.keys() >= REQUIRED for row in result["rows"])
+    assert result["ratios"]["onetime/compact"]["upload"] > 1
+    assert {"machine", "versions", "num_values", "num_clients", "seed"} <= result.keys()
+    table = CliRunner().invoke(app, options).stdout
+    assert "onetime/compact / published: seal" in table
+    assert "…" not in table  # no number is cut off
