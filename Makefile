@@ -48,7 +48,7 @@ checks: .venv/.installed-dev
 
 test: checks
 	$(call stage,tests,$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q --ignore=tests/test_end_to_end.py)
-	$(call stage,quick benchmarks,$(TEST_ENVIRONMENT) $(BIN)/confide bench training --model tiny-llama --rows 8 --max-tokens 768 --batch-size 4 --threads 1 --repeats 1)
+	$(call stage,quick benchmarks,$(TEST_ENVIRONMENT) $(BIN)/confide bench training --model tiny-llama --rows 8 --max-tokens 768 --batch-size 4 --threads 1 --repeats 1 && $(TEST_ENVIRONMENT) $(BIN)/confide bench sealing --values 65536 --clients 3)
 	$(call stage,end to end,$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q tests/test_end_to_end.py)
 
 test-all: test
