@@ -108,7 +108,7 @@ def train_baselines(
         folder = run_folder / "baselines" / file_name(baseline.name)
         examples = build_examples(baseline.config, [baseline.client], template)
         model.write(read_adapter(start_adapter, model.layout, model.base.name))
-        federation = build_federation(baseline.config, model, examples, run=baseline.name, on_step=on_step)
+        federation = build_federation(baseline.config, model, examples, run=folder.name, on_step=on_step)
         if (folder / "run.json").exists():
             directory = RunDirectory.open(folder)
         else:
@@ -118,7 +118,7 @@ def train_baselines(
                 name=baseline.name,
                 seed=config.run.seed,
                 notes={
-                    "id": baseline.name,
+                    "id": folder.name,
                     "baseline_of": config.run.name,
                     "base_digest": model.base.digest,
                     "device": device,
