@@ -245,5 +245,9 @@ def test_the_pages_name_the_commands_that_they_are_about() -> None:
     assert {"keys new", "keys show", "keys roster", "bench sealing", "bench key-recovery", "resume"} <= named
 
 
-def test_the_place_of_the_measured_table_is_kept() -> None:
-    assert "<!-- bench table -->" in text_of("sealing.md")
+def test_the_measured_table_names_every_scheme_and_the_command_that_makes_it() -> None:
+    page = text_of("sealing.md")
+    assert "confide bench sealing --values 1048576" in page
+    for scheme, name in PROFILES:
+        assert f"| {scheme}/{name} |" in page
+    assert "| published |" in page
