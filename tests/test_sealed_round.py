@@ -393,7 +393,7 @@ class TestACheatingServer:
         request = self.captured(town, OpenRequest, "east")
         parts = unpack_parts(request.body)
         released = {name: part for name, part in parts.items() if name.startswith("release ")}
-        assert len(released) == town.threshold  # as many as open it, and no more
+        assert len(released) == len(NAMES)  # as many as open it, and up to two to spare
         for part in released.values():
             counts = np.bincount(np.frombuffer(part[64:], np.uint8), minlength=256)
             expected = (len(part) - 64) / 256

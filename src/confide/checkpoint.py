@@ -37,7 +37,7 @@ class AdapterWriter(Protocol):
 def save_state(folder: Path, *, writer: AdapterWriter, server: ServerState, clients: Sequence[Client]) -> None:
     """Writes the adapter and everything a resume needs into `folder`, which the caller makes appear in one step."""
     state = folder / "state"
-    state.mkdir()
+    state.mkdir(mode=0o700)  # it holds what clients keep to themselves
     shared = next(client.state.shared for client in clients if client.name in server.current)
     writer.save(folder, shared.adapter)
     (state / "global.safetensors").write_bytes(shared.to_bytes())

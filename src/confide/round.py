@@ -110,7 +110,7 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
         OpenReply,
         read=partial(server.check_opened, plan),
     )
-    after = server.agree(plan, state, members, opened)
+    after = server.agree(plan, state, members, opened, not_opened)
     shared = read_state(server, wire, after) if notes.server_reads else None
     clock.lap("open")
 

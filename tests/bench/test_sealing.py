@@ -82,7 +82,7 @@ def test_a_row_counts_whole_frames_and_all_that_opening_takes() -> None:
     body = profile.wire_bytes(WORK.num_values)
     assert row.upload_bytes_per_value * WORK.num_values == pytest.approx(body + HEADER_BYTES + SIGNATURE_BYTES)
     share = 2 * profile.ring_degree  # two bytes for each coefficient
-    released = 2 * (SIGNATURE_BYTES + 12 + share + 16)  # of as many as open it; AES-GCM's nonce and tag
+    released = 3 * (SIGNATURE_BYTES + 12 + share + 16)  # of two that open it, and a spare; AES-GCM's nonce and tag
     group_keys = 3 * (SIGNATURE_BYTES + 32 + 32 + 16)  # HPKE's one-time key, the part, the tag
     assert row.download_bytes_per_value * WORK.num_values == pytest.approx(body + HEADER_BYTES + released + group_keys)
     assert row.key_bytes_per_peer == SIGNATURE_BYTES + 32 + share + 16 + group_keys / 3

@@ -100,12 +100,28 @@ def test_shares_of_different_lists_do_not_go_together() -> None:
         one.client.open(one.context(20), num_members=3, bodies=one.add(uploads[:3]), key_shares=mixed)
 
 
-def test_one_wrong_share_among_more_than_enough_is_noticed() -> None:
+@pytest.mark.parametrize("wrong", [(5,), (1,), (2, 3), (1, 4)])
+def test_wrong_shares_are_left_out_where_enough_others_are_there(
+    wrong: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
     one = federation(COMPACT)
     uploads = [one.seal(part) for part in updates(3, 20)]
     shares = one.release(uploads, list(one.roster.names))
-    shares[5] = one.release(uploads[:2], list(one.roster.names))[5]
-    with pytest.raises(SealError, match="the share of point 5 does not fit"):
+    right = one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
+    for point in wrong:
+        shares[point] = one.release(uploads[:2], list(one.roster.names))[point]
+    opened = one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
+    np.testing.assert_array_equal(opened, right)
+    assert f"clients number {list(wrong)} do not fit" in caplog.text
+
+
+def test_with_too_few_right_shares_nothing_opens() -> None:
+    one = federation(COMPACT)
+    uploads = [one.seal(part) for part in updates(3, 20)]
+    shares = one.release(uploads, list(one.roster.names))
+    for point in (1, 3, 5):
+        shares[point] = np.random.default_rng(point).integers(0, 65521, 4096).astype("<u2").tobytes()
+    with pytest.raises(SealError, match=r"wrong|does not fit"):
         one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
 
 

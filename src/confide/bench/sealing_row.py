@@ -19,6 +19,7 @@ from confide.membership.identity import Identity
 from confide.membership.ledger import MemoryLedger
 from confide.membership.roster import SIGNATURE_BYTES, Roster
 from confide.parties.key_holder import KeyHolder
+from confide.parties.server import SPARE_SHARES
 from confide.seal.adder import ModularAdder
 from confide.seal.onetime import OneTimeClient
 from confide.seal.plain import PlainClient, PlainServer
@@ -242,13 +243,13 @@ def _pass(bench: Bench, updates: Sequence[Vector]) -> _Pass:
 
 
 def _released_shares(bench: Bench, sealings: Sequence[SealingRound]) -> dict[int, bytes]:
-    """As many clients' shares of the summed key as open it, by point; none in a scheme without."""
+    """The clients' shares of the summed key that a server sends on, by point; none in a scheme without."""
     if not bench.client.needs_release:
         return {}
     held = [sealing.shares() for sealing in sealings]
     return {
         bench.roster.point_of(name): bench.client.add_shares([shares[name] for shares in held])
-        for name in bench.roster.names[: bench.threshold]
+        for name in bench.roster.names[: bench.threshold + SPARE_SHARES]
     }
 
 

@@ -53,8 +53,9 @@ class SealingRow:
         frame_cpu_seconds: signing one client's upload, in addition.
         key_cpu_seconds: for one client and round: drawing the key, sharing it, putting the shares in envelopes.
         upload_bytes_per_value: whole frames, with headers and signatures.
-        download_bytes_per_value: the framed sum and all that opening it takes: `threshold` released shares, and the
-            envelopes with the parts of the group key. Envelopes with key shares, which come before, are not in it.
+        download_bytes_per_value: the framed sum and all that opening it takes: the released shares that a server sends
+            on, and the envelopes with the parts of the group key. Envelopes with key shares, which come before, are not
+            in it.
         key_bytes_per_peer: the envelopes of one client to one other in one round.
         seal_memory_mb: the most memory while one client seals and frames its vector and drops each frame, beyond what
             there was before, the vector included; 10**6 bytes.

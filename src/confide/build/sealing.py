@@ -55,7 +55,7 @@ def build_sealing(config: Config, roster: Roster, threshold: int) -> SealingPair
     schemes: Mapping[str, Callable[[], SealingPair]] = {
         "plain": lambda: SealingPair(client=PlainClient(), server=PlainServer()),
         "published": _published,
-        "shared": lambda: _shared(config),
+        "shared": lambda: _shared(config, len(roster.names)),
         "onetime": lambda: _onetime(config, roster, threshold),
     }
     return schemes[config.seal.scheme]()
@@ -67,8 +67,9 @@ def _onetime(config: Config, roster: Roster, threshold: int) -> SealingPair:
     return SealingPair(client=OneTimeClient(profile, roster, threshold), server=ModularAdder(profile))
 
 
-def _shared(config: Config) -> SealingPair:
+def _shared(config: Config, num_clients: int) -> SealingPair:
     profile = get_profile("shared", config.seal.profile)
+    _check_room(config, num_clients, profile.max_clients)
     keys = new_shared_keys(profile)
     return SealingPair(client=SharedClient(profile, keys), server=ModularAdder(profile))
 
@@ -121,6 +122,6 @@ def build_pending_store(private: Path | None, point: int) -> PendingStore:
 
 def _own_folder(private: Path, point: int) -> Path:
     folder = private / f"{point:04d}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what a client keeps to itself
     remove_temporaries(folder)
     return folder

@@ -40,6 +40,8 @@ from confide.seeds import stream
 from confide.update import Layout
 
 LARGEST_FIGURE = 1e30
+SPARE_SHARES = 2
+_MAX_ENVELOPE_BYTES = 1 << 16
 ENVELOPES = ("share", "group")
 """What every member of a round addresses to every client: a share of its key, and a part of the round's group key."""
 FIGURES = frozenset(
@@ -218,8 +220,10 @@ class Server:
         check_metrics(client, reply.metrics, required=("loss", "seconds"))
         envelopes = unpack_parts(reply.body)
         frames = envelopes.pop("frames", b"")
-        if self.needs_release and not envelopes.keys() >= {f"{what} {to}" for what in ENVELOPES for to in self.clients}:
-            raise MessageError(f"client {client} did not address a share of its key to everybody in the roster")
+        expected = {f"{what} {to}" for what in ENVELOPES for to in self.clients}
+        is_complete = envelopes.keys() == expected and max(map(len, envelopes.values())) <= _MAX_ENVELOPE_BYTES
+        if self.needs_release and not is_complete:
+            raise MessageError(f"client {client} did not address one share of its key to everybody in the roster")
         bodies = read_frames(
             frames,
             self._spec(plan, reply.limit),
@@ -354,9 +358,10 @@ class Server:
     ) -> dict[str, bytes]:
         """Sends the sealed sum, and what opens it, to every client that holds the state before this round.
 
-        As many shares as open it are sent, and no more.
+        As many shares as open it are sent, and `SPARE_SHARES` more, should one be wrong.
         """
-        shares = {f"release {client}": released[client] for client in sorted(released)[: self._threshold]}
+        enough = self._threshold + SPARE_SHARES
+        shares = {f"release {client}": released[client] for client in sorted(released)[:enough]}
         return {
             client: OpenRequest(
                 run=self.run,
@@ -385,7 +390,12 @@ class Server:
         return reply
 
     def agree(
-        self, plan: RoundPlan, state: ServerState, members: MemberList, opened: Mapping[str, OpenReply]
+        self,
+        plan: RoundPlan,
+        state: ServerState,
+        members: MemberList,
+        opened: Mapping[str, OpenReply],
+        failures: Mapping[str, str],
     ) -> ServerState:
         """Makes the state after the round from the clients' reports.
 
@@ -404,7 +414,7 @@ class Server:
         if len(opened) < least:
             raise RoundFailedError(
                 f"round {plan.round_number}: only {len(opened)} clients opened the sum, {least} are needed "
-                "(federation.min_clients, seal.threshold). `confide resume` tries again."
+                f"(federation.min_clients, seal.threshold). {_reasons(failures)}. `confide resume` tries again."
             )
         return ServerState(
             round_number=plan.round_number,

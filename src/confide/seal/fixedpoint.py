@@ -105,13 +105,24 @@ def dequantize(totals: Coefficients, num_clients: int, limit: float, profile: Pr
     return values
 
 
-def received(values: Vector, limit: float, profile: Profile) -> Vector:
+def received(values: Vector, limit: float, profile: Profile) -> tuple[Vector, int]:
     """What each value arrives as: rounded, and moved to the edge of the range if outside. For error feedback.
+
+    Memory: 4 bytes per value for the result, and a chunk.
+
+    Returns:
+        Shape (n,), float32, and how many values lay outside the range.
 
     Raises:
         NonFiniteUpdateError: a value is NaN or infinite.
     """
-    return dequantize(quantize(values, limit, profile).levels, 1, limit, profile)
+    arrived = np.empty(len(values), np.float32)
+    num_saturated = 0
+    for start in range(0, len(values), profile.chunk_values):
+        quantized = quantize(values[start : start + profile.chunk_values], limit, profile)
+        arrived[start : start + profile.chunk_values] = dequantize(quantized.levels, 1, limit, profile)
+        num_saturated += quantized.num_saturated
+    return arrived, num_saturated
 
 
 def pack(levels: Coefficients, profile: Profile) -> Coefficients:

@@ -9,6 +9,8 @@ Source: SEALING.md's scheme T2; the family of Bell et al. 2020, "Secure Single-S
 (Poly)Logarithmic Overhead", section on RLWE; LERNA, OPA and Willow. This composition has had no outside review.
 """
 
+import itertools
+import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, Protocol
@@ -21,13 +23,16 @@ from confide.seal import shamir
 from confide.seal.adder import read_chunk, write_chunk
 from confide.seal.coefficients import Coefficients
 from confide.seal.commonpoly import common_polynomial, round_seed
-from confide.seal.fixedpoint import dequantize, pack, quantize, unpack
+from confide.seal.fixedpoint import dequantize, pack, quantize, received, unpack
 from confide.seal.profiles import POLYNOMIALS_PER_CHUNK, Profile
 from confide.seal.ring import Ring, RingSecret
 from confide.seal.scheme import SealContext
 from confide.update import Vector
 
 _KEY_ID_BYTES = 16
+_MAX_SUBSETS = 500
+
+_logger = logging.getLogger(__name__)
 
 
 class ChunkSealer(Protocol):
@@ -161,8 +166,7 @@ class OneTimeClient:
 
     def received(self, values: Vector, limit: float) -> tuple[Vector, int]:
         """See `ClientSealing.received`."""
-        quantized = quantize(values, limit, self._profile)
-        return dequantize(quantized.levels, 1, limit, self._profile), quantized.num_saturated
+        return received(values, limit, self._profile)
 
     def check_sum(self, body: bytes, num_values: int) -> None:
         """See `ClientSealing.check_sum`."""
@@ -178,7 +182,7 @@ class OneTimeClient:
         """See `ClientSealing.open`."""
         profile = self._profile
         shares = {point: self._read_share(share) for point, share in key_shares.items()}
-        summed_secret = shamir.combine(shares, self._threshold, num_members)
+        summed_secret = _combine_what_fits(shares, self._threshold, num_members)
         seed = round_seed(profile.digest, context.run, context.round_number)
         opened = np.empty(context.num_values, np.float32)
         starts = range(0, context.num_values, profile.chunk_values)
@@ -201,3 +205,32 @@ def _common(seed: bytes, profile: Profile, chunk: int) -> Callable[[int], Coeffi
     """The public polynomials of one chunk."""
     first = chunk * POLYNOMIALS_PER_CHUNK
     return lambda index: common_polynomial(seed, first + index, profile.modulus[0], profile.ring_degree)
+
+
+def _combine_what_fits(
+    shares: Mapping[int, shamir.Share], threshold: int, num_members: int
+) -> shamir.SecretCoefficients:
+    """The summed key, also where some of the shares are wrong and enough others are there.
+
+    A sum of ternary keys is small, and what a wrong share gives is not: so a subset that gives a small key is right.
+    Leaves out none, then each share, then each pair and so on, up to `_MAX_SUBSETS`.
+
+    Raises:
+        SealError: no subset that was tried fits; the message is about all shares together.
+    """
+    try:
+        return shamir.combine(shares, threshold, num_members)
+    except SealError as error:
+        first = error
+    subsets = (
+        left_out for size in range(1, len(shares) - threshold + 1) for left_out in itertools.combinations(shares, size)
+    )
+    for left_out in itertools.islice(subsets, _MAX_SUBSETS):
+        rest = {point: share for point, share in shares.items() if point not in left_out}
+        try:
+            found = shamir.combine(rest, threshold, num_members)
+        except SealError:
+            continue
+        _logger.warning("the released shares of the clients number %s do not fit and were left out", list(left_out))
+        return found
+    raise first

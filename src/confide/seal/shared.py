@@ -15,7 +15,7 @@ import numpy as np
 
 from confide.errors import MessageError, SealError, SecretKeyError
 from confide.seal.adder import read_chunk, write_chunk
-from confide.seal.fixedpoint import dequantize, pack, quantize, unpack
+from confide.seal.fixedpoint import dequantize, pack, quantize, received, unpack
 from confide.seal.profiles import Profile
 from confide.seal.ring import PublicKey, PublicKeyRing, SharedSecret
 from confide.seal.scheme import SealContext
@@ -129,8 +129,7 @@ class SharedClient:
 
     def received(self, values: Vector, limit: float) -> tuple[Vector, int]:
         """See `ClientSealing.received`."""
-        quantized = quantize(values, limit, self._profile)
-        return dequantize(quantized.levels, 1, limit, self._profile), quantized.num_saturated
+        return received(values, limit, self._profile)
 
     def check_sum(self, body: bytes, num_values: int) -> None:
         """See `ClientSealing.check_sum`."""
