@@ -157,8 +157,9 @@ def check_saturation(num_saturated: int, num_values: int, *, limit: float, max_s
     if num_saturated > max_saturated * num_values:
         raise SaturationError(
             f"{num_saturated} of {num_values} values lie outside the range of +-{limit:.3g} that sealing carries in "
-            f"this round; seal.max_saturated allows {max_saturated:.3g} of them. In the first round set "
-            "seal.initial_range higher; later start a new run with a higher seal.max_saturated or a lower learning rate."
+            f"this round; seal.max_saturated allows {max_saturated:.3g} of them. In the first round "
+            "set seal.initial_range higher; later start a new run with a higher seal.max_saturated or a lower learning "
+            "rate."
         )
 
 
