@@ -84,6 +84,9 @@ def test_records_say_what_is_sealed_and_that_nothing_is_guaranteed(
     records = records_of(folder)
     assert [(record.sealing, record.is_sealed, record.server_reads) for record in records] == [said] * 3
     assert [record.epsilon for record in records] == [None] * 3
+    told = json.loads((folder / "run.json").read_text())["protection"]
+    assert told[0].startswith(f"sealing: {said[0]}, {'sealed' if said[1] else 'not sealed'}")
+    assert told[-1] == "privacy: no formal guarantee: differential privacy is off"
     assert all(record.privacy.startswith("no formal guarantee") for record in records)
     assert [record.held_out_loss is not None for record in records] == [False, True, False]
     assert records[-1].loss < records[0].loss
@@ -93,6 +96,12 @@ def test_records_say_what_is_sealed_and_that_nothing_is_guaranteed(
     notes = json.loads((folder / "rounds" / "0003" / "clients.json").read_text())
     assert [note["client"] for note in notes] == ["north", "south", "west"]
     assert "training" not in (folder / "rounds.jsonl").read_text()  # figures of single clients stand apart
+
+
+def test_a_run_that_opens_sums_of_two_says_so_in_its_directory(make_config: ConfigMaker) -> None:
+    folder = train(make_config(federation__min_clients=2, federation__rounds=1))
+    told = json.loads((folder / "run.json").read_text())["protection"]
+    assert any("caution: federation.min_clients is below 3" in line for line in told)
 
 
 # PEFT asks transformers for a property under its old name.

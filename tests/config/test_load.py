@@ -245,6 +245,7 @@ CONTRADICTIONS = [
     ("prune.ramp_start=9", "prune.ramp_end=9", "prune.schedule=ramp", "prune.mask=common", "prune.sparsity=0.5"),
     ("seal.scheme=shared", "seal.profile=ultra"),
     ("seal.scheme=onetime", "federation.min_clients=1"),
+    ("data.clients=4", "seal.threshold=2"),
     ("prune.mask=none", "prune.schedule=ramp"),
     ("prune.mask=random", "prune.exploration=0.2", "prune.sparsity=0.5"),
     ("prune.schedule=constant", "prune.initial_sparsity=0.1", "prune.mask=random", "prune.sparsity=0.5"),

@@ -171,7 +171,9 @@ def _run(
         on_step=display.step,
         private=directory.path / "clients",
     )
-    for line in [*describe_data(examples), *describe_model(model), *describe_protection(config, federation)]:
+    protection = describe_protection(config, federation)
+    directory.set_status("running", protection=protection)  # what a reader of the run must know of it
+    for line in [*describe_data(examples), *describe_model(model), *protection]:
         print_line(console, line)
     with stop.listening(console), display.live():
         state = restore(federation, directory) if directory.rounds() else start(federation, directory)

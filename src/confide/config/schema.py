@@ -267,6 +267,16 @@ RULES: tuple[Rule, ...] = (
         'to "plain".',
         is_broken=lambda config: config.seal.scheme == "onetime" and config.federation.min_clients < 2,
     ),
+    Rule(
+        keys=("data.clients", "seal.threshold"),
+        law="a threshold is more than half of the clients and no more than all of them",
+        advice="Leave seal.threshold out (0) to take the fewest that are more than half.",
+        is_broken=lambda config: (
+            config.data.clients > 0
+            and config.seal.threshold > 0
+            and not config.data.clients / 2 < config.seal.threshold <= config.data.clients
+        ),
+    ),
     _only_with("prune.mask", "common", "random", "published", key="prune.schedule"),
     _only_with("prune.mask", "common", key="prune.exploration"),
     _only_with("prune.schedule", "ramp", "scaled-ramp", key="prune.initial_sparsity"),
