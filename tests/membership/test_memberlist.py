@@ -90,7 +90,7 @@ def test_a_whole_number_is_a_weight_too() -> None:
     assert replace(LIST, entries=(replace(NORTH, weight=3), WEST)).to_bytes() == LIST_BYTES
 
 
-def test_same_members_means_same_run_round_names_and_weights() -> None:
+def test_the_members_digest_stands_for_run_round_names_and_weights_alone() -> None:
     alike = [
         replace(LIST, roster_digest=bytes(32)),
         replace(LIST, sealing_digest=bytes(32)),
@@ -107,8 +107,8 @@ def test_same_members_means_same_run_round_names_and_weights() -> None:
         replace(LIST, entries=(replace(NORTH, weight=4.0), WEST)),
         replace(LIST, entries=(replace(NORTH, weight=0.1), replace(WEST, weight=3.0))),
     ]
-    assert all(LIST.same_members(other) for other in alike)
-    assert not any(LIST.same_members(other) for other in different)
+    assert all(LIST.members_digest == other.members_digest for other in alike)
+    assert not any(LIST.members_digest == other.members_digest for other in different)
     assert len({LIST.digest, *(other.digest for other in alike + different)}) == 13
 
 

@@ -119,10 +119,6 @@ class MemberList:
         weights = {client: weight.hex() for client, weight in self.weights.items()}
         return hashlib.sha256(_canonical({"run": self.run, "round": self.round_number, "weights": weights})).hexdigest()
 
-    def same_members(self, other: "MemberList") -> bool:
-        """Whether another list is of the same run and round and has the same members with the same weights."""
-        return self.members_digest == other.members_digest
-
     def to_bytes(self) -> bytes:
         """The canonical form: JSON in ASCII with sorted keys and no space, floats as `float.hex` writes them."""
         return _canonical(
