@@ -1,6 +1,8 @@
 """A whole federation from its configuration, on tiny models: choices by name, and what the records say."""
 
+import gc
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -139,6 +141,15 @@ def test_the_same_configuration_gives_the_same_bits_and_another_seed_does_not(ma
     path = Path("final") / "adapter_model.safetensors"
     assert (first / path).read_bytes() == (second / path).read_bytes()
     assert (first / path).read_bytes() != (other / path).read_bytes()
+
+
+def test_several_sealing_processes_give_the_same_adapter(make_config: ConfigMaker) -> None:
+    one = train(make_config(run__name="one"))
+    two = train(make_config(run__name="two", seal__processes=2))
+    path = Path("final") / "adapter_model.safetensors"
+    assert (one / path).read_bytes() == (two / path).read_bytes()
+    gc.collect()
+    assert not multiprocessing.active_children()
 
 
 def test_more_clients_demanded_than_the_data_has_is_refused(make_config: ConfigMaker) -> None:

@@ -296,7 +296,7 @@ class TestACheatingServer:
                 other = replace(message, body=pack_parts(parts | {"sum": bytes(total)}))
                 with pytest.raises(RunError):
                     town.clients["north"].handle(other.to_bytes())
-                with pytest.raises(MessageError, match="another sum for the same list"):
+                with pytest.raises(MessageError, match="another sum was given for the same list"):
                     town.clients["north"].handle(request)
                 seen.append(client)
             return request

@@ -2,7 +2,7 @@
 
 adapter_config.json, adapter_model.safetensors    the global adapter, as PEFT reads it
 record.json        the round's record (not in round 0)
-clients.json       what clients told about themselves: diagnostics, not for publication
+clients.json       figures about each client, some of which it told nobody: diagnostics, not for publication
 state/server.json               the server's state
 state/global.safetensors        the global state
 state/client-NAME.safetensors   what each client carries on its own; the file is called by `file_name` of the client's

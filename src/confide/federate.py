@@ -151,7 +151,9 @@ def _save(federation: Federation, result: RoundResult, folder: Path, began: floa
     now = time.perf_counter()
     seconds = dict(result.record.seconds) | {"save": now - saving, "total": now - began}
     record = replace(result.record, seconds=seconds)
-    save_record(folder, record, result.diagnostics)
+    figures = {client.name: client.figures for client in federation.clients}
+    diagnostics = [replace(one, training=figures[one.client]) if one.training else one for one in result.diagnostics]
+    save_record(folder, record, diagnostics)
     return record
 
 

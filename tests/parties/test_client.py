@@ -43,7 +43,7 @@ from confide.messages import (
     pack_parts,
     unpack_parts,
 )
-from confide.parties.client import Client, ClientRules
+from confide.parties.client import TOLD, Client, ClientRules
 from confide.parties.key_holder import KeyHolder
 from confide.parties.state import ClientState, MemoryPending, Pending
 from confide.privacy.plan import NoPrivacy, PrivacyPlan
@@ -222,9 +222,17 @@ def test_what_leaves_is_the_update_times_the_weight() -> None:
     reply = train(make_client())
     assert sent_values(reply) == [3 / REFERENCE_WEIGHT * 2.0] * 4
     assert (reply.weight, reply.layout_digest) == (3.0, LAYOUT.digest)
-    assert reply.metrics["update_norm"] == 4.0
-    assert reply.metrics["remainder_norm"] == 0.0
     assert unpack_parts(reply.body).keys() == {"frames"}  # no envelopes where there is no key
+
+
+def test_norms_and_losses_by_step_stay_with_the_client() -> None:
+    client = make_client()
+    reply = train(client)
+    assert set(reply.metrics) == set(TOLD)
+    assert (client.figures["update_norm"], client.figures["remainder_norm"]) == (4.0, 0.0)
+    assert client.figures.keys() - set(TOLD) == {
+        *("first_loss", "last_loss", "regularizer", "gradient_norm", "update_norm", "remainder_norm"),
+    }
 
 
 @dataclass(frozen=True)
@@ -474,7 +482,7 @@ def test_a_reference_weight_that_no_list_can_have_is_refused(reference_weight: f
 def test_an_upload_that_cannot_be_sent_is_not_pending() -> None:
     def overflow(**arguments: Any) -> LocalResult:
         result = FakeTrainer().train(**arguments)
-        return replace(result, metrics=replace(result.metrics, gradient_norm=float("inf")))
+        return replace(result, metrics=replace(result.metrics, loss=float("inf")))
 
     store = MemoryPending()
     client = make_client(train=overflow, store=store)

@@ -14,7 +14,7 @@ from confide.membership.memberlist import Entry, MemberList
 from confide.membership.roster import SIGNATURE_BYTES, Roster
 from confide.membership.statements import member_list_statement
 from confide.parties import key_holder
-from confide.parties.key_holder import Expected, KeyHolder
+from confide.parties.key_holder import MOST_DILUTION, Expected, KeyHolder
 from confide.seal.adder import ModularAdder
 from confide.seal.onetime import OneTimeClient
 from confide.seal.plain import PlainClient, PlainRound
@@ -350,7 +350,7 @@ def test_one_sum_is_tried_for_a_list_and_no_second(uploaded: Uploaded) -> None:
     keys = holder("east")
     for _ in range(2):
         keys.check_sum(uploaded.members, b"total")  # asked again, the same may be tried again
-    with pytest.raises(MessageError, match="client east was given another sum for the same list of members before"):
+    with pytest.raises(MessageError, match="another sum was given for the same list of members before"):
         keys.check_sum(uploaded.members, b"another")
     keys.check_sum(uploaded.members, b"total")
 
@@ -360,8 +360,29 @@ def test_another_list_between_them_gives_no_second_sum(uploaded: Uploaded) -> No
     shorter = replace(uploaded.members, entries=uploaded.members.entries[:2])
     keys.check_sum(uploaded.members, b"total")
     keys.check_sum(shorter, b"total of two")
-    with pytest.raises(MessageError, match="another sum for the same list of members before"):
+    with pytest.raises(MessageError, match="another sum was given for the same list"):
         keys.check_sum(uploaded.members, b"another")
+
+
+@pytest.mark.parametrize("purpose", ["share", "group"])
+def test_a_bad_envelope_is_refused_by_its_senders_name(uploaded: Uploaded, purpose: str) -> None:
+    envelopes = uploaded.addressed_to("east")
+    envelopes[f"{purpose} north"] = uploaded.addressed_to("west")[f"{purpose} north"]
+    with pytest.raises(MessageError, match=f"the {purpose} envelope from north is refused"):
+        holder("east").release(uploaded.members, uploaded.signatures(), envelopes, uploaded.expected("east"))
+
+
+def test_a_reference_weight_that_leaves_nothing_of_the_updates_is_refused(uploaded: Uploaded) -> None:
+    """Three members weigh 6 together: 256 times that passes, more does not."""
+    most = MOST_DILUTION * 6.0
+    for reference_weight in (most, np.nextafter(most, np.inf)):
+        members = replace(uploaded.members, reference_weight=float(reference_weight))
+        expected = replace(uploaded.expected("east"), reference_weight=float(reference_weight))
+        if reference_weight == most:
+            holder("east").sign_list(members, expected)
+        else:
+            with pytest.raises(MessageError, match="next to nothing of their updates would be left"):
+                holder("east").sign_list(members, expected)
 
 
 def test_an_adapter_is_gone_on_from_if_enough_clients_signed_for_it() -> None:

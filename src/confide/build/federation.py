@@ -9,7 +9,14 @@ from confide.aggregate.factors import factor_pairs, inexactness
 from confide.aggregate.optimizers import FedAdaptive, FedAvg, FedAvgM, ServerOptimizer
 from confide.aggregate.step import GlobalStep, payload_layout
 from confide.aggregate.weights import client_weight
-from confide.build.sealing import build_ledger, build_pending_store, build_pruning, build_sealing, opening_threshold
+from confide.build.sealing import (
+    build_ledger,
+    build_pending_store,
+    build_pruning,
+    build_sealing,
+    build_tried_sums,
+    opening_threshold,
+)
 from confide.config.schema import Config
 from confide.data.examples import TokenizedClient
 from confide.evaluate.heldout import HeldOutLoss
@@ -89,6 +96,7 @@ def build_federation(
                 sealing=sealing.client,
                 min_clients=config.federation.min_clients,
                 threshold=threshold,
+                tried=build_tried_sums(private, roster.point_of(client.name)),
             ),
             privacy=privacy,
             evaluate=HeldOutLoss(

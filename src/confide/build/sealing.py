@@ -1,5 +1,6 @@
 """From a configuration to a sealing scheme, the pruning, and where clients keep what is private."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from confide.errors import ConfigError
 from confide.files import remove_temporaries
 from confide.membership.ledger import FileLedger, MemoryLedger, ReleaseLedger
 from confide.membership.roster import Roster
+from confide.membership.tried import TriedSums
 from confide.parties.state import FilePending, MemoryPending, PendingStore
 from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity, RampSparsity, SparsitySchedule, scaled_ramp
 from confide.seal.adder import ModularAdder
 from confide.seal.onetime import OneTimeClient
+from confide.seal.parallel import SealingWorkers
 from confide.seal.plain import PlainClient, PlainServer
 from confide.seal.profiles import get_profile
 from confide.seal.published import PublishedClient, PublishedServer, new_published_keys
@@ -64,7 +67,11 @@ def build_sealing(config: Config, roster: Roster, threshold: int) -> SealingPair
 def _onetime(config: Config, roster: Roster, threshold: int) -> SealingPair:
     profile = get_profile("onetime", config.seal.profile)
     _check_room(config, len(roster.names), profile.max_clients)
-    return SealingPair(client=OneTimeClient(profile, roster, threshold), server=ModularAdder(profile))
+    sealer = None if config.seal.processes == 1 else SealingWorkers(profile, config.seal.processes)
+    client = OneTimeClient(profile, roster, threshold, sealer=sealer)
+    if sealer is not None:
+        weakref.finalize(client, sealer.close)  # with the last party that seals, or at the end of the program
+    return SealingPair(client=client, server=ModularAdder(profile))
 
 
 def _shared(config: Config, num_clients: int) -> SealingPair:
@@ -113,6 +120,11 @@ def build_pruning(config: Config) -> Pruning:
 def build_ledger(private: Path | None, point: int) -> ReleaseLedger:
     """Where client number `point` remembers its releases; in memory without a folder."""
     return MemoryLedger() if private is None else FileLedger(_own_folder(private, point) / "releases.jsonl")
+
+
+def build_tried_sums(private: Path | None, point: int) -> TriedSums:
+    """Where client number `point` remembers which sums it tried to open; in memory without a folder."""
+    return TriedSums(None if private is None else _own_folder(private, point) / "tried.json")
 
 
 def build_pending_store(private: Path | None, point: int) -> PendingStore:

@@ -284,6 +284,7 @@ RULES: tuple[Rule, ...] = (
     _only_with("prune.schedule", "ramp", key="prune.ramp_end"),
     _only_with("seal.scheme", "onetime", "shared", key="seal.profile"),
     _only_with("seal.scheme", "onetime", key="seal.threshold"),
+    _only_with("seal.scheme", "onetime", key="seal.processes"),
     _only_with("seal.scheme", "onetime", "shared", "published", key="seal.release"),
     _only_with("seal.scheme", "onetime", "shared", key="seal.initial_range"),
     _only_with("seal.scheme", "onetime", "shared", key="seal.max_saturated"),

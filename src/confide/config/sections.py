@@ -357,6 +357,10 @@ class SealSection(Section):
     release: Literal["clients", "server"] = "clients"
     """Who gets a round's sum and the global adapter: only the clients, or the server too."""
 
+    processes: Annotated[int, Field(ge=1, le=64), Unit("processes")] = 1
+    """Processes that seal one client's update with "onetime": more than one pays for large adapters on idle cores.
+    Speed only: the sum is the same."""
+
     initial_range: Annotated[float, Field(ge=0), Unit("weight")] = 0.0
     """Largest size of an update's values in the first round; later ranges follow from the last opened sum. 0 takes the
     profile's own, 0.125 to 0.5."""

@@ -50,6 +50,9 @@ from confide.train.local import LocalResult, StepReport
 from confide.update import Layout, Update, Vector
 
 MAX_WEIGHT = 2.0**64
+TOLD = ("num_steps", "num_examples", "num_tokens", "num_targets", "loss", "seconds", "saturated", "seal_seconds")
+"""What a client tells the server about its training. Norms, and losses by step, stay with the client: no record needs
+them, and they say something about its update and its data."""
 
 
 class Trainer(Protocol):
@@ -102,6 +105,9 @@ class ClientRules:
 class Client:
     """Answers the server's requests, one at a time.
 
+    Attributes:
+        figures: of its last local training, by name: for the client's own diagnosis; a part is told (`TOLD`).
+
     Args:
         run: the run's id.
         examples: its training data, at least one.
@@ -139,6 +145,7 @@ class Client:
         self._evaluate = evaluate
         self._store = store
         self._on_step = on_step
+        self.figures: Mapping[str, float] = {}
 
     def handle(self, request: bytes) -> bytes:
         """Answers one request.
@@ -230,7 +237,7 @@ class Client:
             own = replace(own, remainders={**state.remainders, payload.trained.digest: rest})
         parts, entry = self._seal(payload, values, weight)
         seconds = time.perf_counter() - began
-        metrics = asdict(result.metrics) | {
+        figures = asdict(result.metrics) | {
             "update_norm": float(np.linalg.norm(local.vector)),
             "remainder_norm": float(np.linalg.norm(rest)),
             "saturated": saturated,
@@ -244,11 +251,12 @@ class Client:
             layout_digest=payload.layout.digest,
             key_id=entry.key_id,
             limit=payload.limit,
-            metrics=to_floats(metrics),
+            metrics=to_floats({name: figures[name] for name in TOLD}),
             body=pack_parts(parts),
         ).to_bytes()
         # Last, when nothing can fail any more but the writing itself.
         self._store.save(Pending(state=own, entry=entry, reference_weight=request.reference_weight).to_bytes())
+        self.figures = {name: float(figure) for name, figure in figures.items()}
         return reply
 
     def _seal(self, payload: Payload, values: Vector, weight: float) -> tuple[dict[str, bytes], Entry]:

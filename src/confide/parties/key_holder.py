@@ -19,7 +19,15 @@ from confide.membership.memberlist import Entry, MemberList
 from confide.membership.release import check_release, share_context, statement_of_release
 from confide.membership.roster import SIGNATURE_BYTES, Roster
 from confide.membership.statements import adapter_statement, envelope_context, member_list_statement
+from confide.membership.tried import TriedSums
 from confide.seal.scheme import ClientSealing, SealContext, SealingRound
+
+MOST_DILUTION = 256
+"""Largest ratio of a round's reference weight to its members' weights together.
+
+Sealed values are multiplied by weight / reference weight and then rounded: with a larger ratio a server could make
+what is left of a round vanish in rounding. Beyond 256, at most 8 of the 16 bits of the profile "compact" are left.
+"""
 
 _SHARE, _GROUP, _STATE = "share", "group", "state"
 
@@ -45,6 +53,7 @@ class KeyHolder:
         identity: this client's.
         roster: of the federation, checked out of band.
         ledger: remembers releases, also after a restart.
+        tried: remembers which sums were tried, also after a restart; in memory if not given.
         min_clients: a sum of fewer members is never opened.
         threshold: how many clients must have signed for an adapter before one that was away takes it.
     """
@@ -58,6 +67,7 @@ class KeyHolder:
         sealing: ClientSealing,
         min_clients: int,
         threshold: int,
+        tried: TriedSums | None = None,
     ) -> None:
         self.name = identity.public.name
         self.roster = roster
@@ -66,7 +76,7 @@ class KeyHolder:
         self._sealing = sealing
         self._min_clients = min_clients
         self._threshold = threshold
-        self._tried: dict[tuple[int, str], str] = {}  # which sum this client tried to open, by round and list
+        self._tried = tried or TriedSums()
 
     @property
     def point(self) -> int:
@@ -187,20 +197,13 @@ class KeyHolder:
             )
 
     def check_sum(self, members: MemberList, total: bytes) -> None:
-        """Lets this client try one sum for a list, and no second one.
-
-        A server that could try many would learn from which ones open: each answer tells a little about the sum.
+        """Lets this client try one sum for a list, and no second one; see `TriedSums`.
 
         Raises:
             MessageError: another sum was tried for this list before.
+            SecretKeyError, StorageError: what was tried before cannot be read or written.
         """
-        digest = hashlib.sha256(total).hexdigest()
-        number = members.round_number
-        self._tried = {
-            key: one for key, one in self._tried.items() if key[0] >= number
-        }  # earlier ones cannot come back
-        if self._tried.setdefault((number, members.digest), digest) != digest:
-            raise MessageError(f"client {self.name} was given another sum for the same list of members before")
+        self._tried.claim(members, hashlib.sha256(total).hexdigest())
 
     def hand_over(self, run: str, round_number: int, state: bytes, recipients: Sequence[str]) -> dict[str, bytes]:
         """Encrypts the global state for clients that were away.
@@ -264,6 +267,12 @@ class KeyHolder:
                 f"the list has {len(members.entries)} members; client {self.name} opens no sum of fewer than "
                 f"{self._min_clients} (federation.min_clients)"
             )
+        if members.reference_weight > MOST_DILUTION * members.total_weight:
+            raise MessageError(
+                f"the reference weight is more than {MOST_DILUTION} times what the listed members weigh together: next "
+                "to nothing of their updates would be left. If the heaviest client is gone for good, `confide resume` "
+                "plans the round without it"
+            )
         for entry in members.entries:
             self.roster.point_of(entry.client)
             if entry.weight > members.reference_weight:
@@ -280,7 +289,10 @@ class KeyHolder:
         if envelope is None:
             raise MessageError(f"the {purpose} envelope from {entry.client} is missing")
         about = self._context(purpose, context, sender=entry.client, recipient=self.name, key_id=entry.key_id)
-        return open_envelope(self._identity, self.roster.member(entry.client), envelope, about)
+        try:
+            return open_envelope(self._identity, self.roster.member(entry.client), envelope, about)
+        except MessageError as error:
+            raise MessageError(f"the {purpose} envelope from {entry.client} is refused: {error}") from error
 
     def _context(self, purpose: str, context: SealContext, *, sender: str, recipient: str, key_id: str) -> bytes:
         return envelope_context(

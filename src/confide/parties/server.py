@@ -45,9 +45,8 @@ _MAX_ENVELOPE_BYTES = 1 << 16
 ENVELOPES = ("share", "group")
 """What every member of a round addresses to every client: a share of its key, and a part of the round's group key."""
 FIGURES = frozenset(
-    {"num_steps", "num_examples", "num_tokens", "num_targets", "loss", "first_loss", "last_loss", "regularizer"}
-    | {"gradient_norm", "seconds", "update_norm", "remainder_norm", "saturated", "seal_seconds", "open_seconds"}
-    | {"step_norm", "product_change", "held_out_loss", "held_out_targets", "evaluate_seconds"}
+    {"num_steps", "num_examples", "num_tokens", "num_targets", "loss", "seconds", "saturated", "seal_seconds"}
+    | {"step_norm", "product_change", "held_out_loss", "held_out_targets", "open_seconds", "evaluate_seconds"}
 )
 """What clients tell about themselves: nothing else is taken, not even its name."""
 MAX_EXAMPLES = 1 << 40
