@@ -69,6 +69,16 @@ def test_a_heavy_or_optional_package_is_imported_only_in_its_place(package: str)
     assert strays == []
 
 
+def test_private_keys_are_used_in_one_module_which_the_servers_side_cannot_import() -> None:
+    """The rest of the package takes public keys and signatures; .importlinter keeps the server from this module."""
+    users = [
+        module_name(path)
+        for path in MODULES
+        if any(re.search("PrivateKey|private_key", name) for name in imported_names(path))
+    ]
+    assert users == ["confide.membership.identity"]
+
+
 def test_no_module_has_a_name_that_says_nothing() -> None:
     empty_names = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert [module_name(path) for path in MODULES if empty_names & set(module_name(path).split("."))] == []

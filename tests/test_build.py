@@ -143,6 +143,24 @@ def test_the_same_configuration_gives_the_same_bits_and_another_seed_does_not(ma
     assert (first / path).read_bytes() != (other / path).read_bytes()
 
 
+def test_one_client_that_outweighs_all_others_is_refused_before_training(
+    tmp_path: Path, make_config: ConfigMaker
+) -> None:
+    """The median of 1, 2 and 600 is 2, and 600 is more than 256 times that."""
+    rows = [("north", 1), ("south", 2), ("west", 600)]
+    path = tmp_path / "skewed.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"client": client, "text": f"{client} {number}"}) + "\n"
+            for client, size in rows
+            for number in range(size)
+        )
+    )
+    config = make_config(data__path=str(path), data__held_out=0.0, data__min_rows_per_client=1)
+    with pytest.raises(ConfigError, match=r"client west weighs 600 .* Set federation.max_weight"):
+        train(config)
+
+
 def test_several_sealing_processes_give_the_same_adapter(make_config: ConfigMaker) -> None:
     one = train(make_config(run__name="one"))
     two = train(make_config(run__name="two", seal__processes=2))

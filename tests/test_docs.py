@@ -110,7 +110,7 @@ def test_the_numbers_beside_the_profiles_are_the_code() -> None:
 
 def test_the_bytes_of_keys_are_the_code() -> None:
     text = text_of("sealing.md")
-    share = 2 * PROFILES["onetime", "compact"].ring_degree
+    share = PROFILES["onetime", "compact"].ring_degree
     released = SIGNATURE_BYTES + len(encrypt_for_group(bytes(KEY_BYTES), bytes(share), b""))
     assert f"It adds {OVERHEAD_BYTES} bytes" in text
     assert f"uploads {share + KEY_BYTES + 2 * OVERHEAD_BYTES} bytes of key material" in text

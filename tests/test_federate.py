@@ -8,7 +8,16 @@ import pytest
 
 from confide.errors import RoundFailedError, RunDirectoryError, RunInterrupted, StorageError
 from confide.federate import Federation, Observer, restore, run, start
-from confide.messages import JoinReply, OpenRequest, TrainReply
+from confide.messages import (
+    JoinReply,
+    Message,
+    OpenRequest,
+    ReleaseRequest,
+    SignRequest,
+    TrainReply,
+    TrainRequest,
+    decode,
+)
 from confide.records import RoundRecord
 from confide.run import RunDirectory
 from confide.tracking.tracker import TrackedRun
@@ -18,13 +27,14 @@ from tests.town import LAYOUT, NAMES, FakeWriter, Town, on
 class Watcher(Observer):
     """Writes down what it is told; may raise when a round is done, as a user who presses Ctrl-C does."""
 
-    def __init__(self, done: Callable[[int], None] = lambda number: None) -> None:
+    def __init__(self, done: Callable[[int], None] = lambda number: None, num_clients: int = len(NAMES)) -> None:
         self.told: list[tuple[str, int, int]] = []
         self.done = done
+        self.num_clients = num_clients
 
     def round_started(self, round_number: int, num_rounds: int, num_clients: int) -> None:
         self.told.append(("started", round_number, num_rounds))
-        assert num_clients == len(NAMES)
+        assert num_clients == self.num_clients
 
     def round_finished(self, record: RoundRecord, num_rounds: int) -> None:
         self.told.append(("finished", record.round_number, num_rounds))
@@ -66,7 +76,7 @@ def federation(town: Town, num_rounds: int = 4) -> Federation:
 def run_to_the_end(town: Town, directory: RunDirectory, num_rounds: int = 4) -> list[RoundRecord]:
     parties = federation(town, num_rounds)
     state = restore(parties, directory) if directory.rounds() else start(parties, directory)
-    return run(parties, directory, state, observer=Watcher(), trackers=[])
+    return run(parties, directory, state, observer=Watcher(num_clients=len(town.names)), trackers=[])
 
 
 def adapters(directory: RunDirectory) -> list[bytes]:
@@ -192,6 +202,36 @@ def test_a_round_that_fails_leaves_no_trace_and_can_be_tried_again(directory: Ru
     assert adapters(directory) == adapters(undisturbed)
 
 
+@pytest.mark.parametrize("number", [3, 5, 10])
+@pytest.mark.parametrize("kind", [TrainRequest, SignRequest, ReleaseRequest, OpenRequest])
+def test_a_run_killed_in_any_phase_goes_on_to_the_same_adapters(
+    kind: type[Message], number: int, directory: RunDirectory, tmp_path: Path
+) -> None:
+    """All parties die with the second half of the phase's messages not sent; what clients keep in files stays."""
+    names = tuple(f"client {index}" for index in range(number))
+
+    def sealed_town(folder: str) -> Town:
+        return Town(names=names, scheme="onetime", folder=tmp_path / folder)
+
+    def cut(client: str, request: bytes) -> bytes:
+        message = decode(request)
+        if isinstance(message, kind) and message.round_number == 2 and client > names[number // 2]:
+            raise KeyboardInterrupt
+        return request
+
+    whole = RunDirectory.create(tmp_path / "whole", config_toml="", name="whole", seed=0, notes={})
+    run_to_the_end(sealed_town("undisturbed"), whole, num_rounds=2)
+    town = sealed_town("killed")
+    parties = federation(town, num_rounds=2)
+    state = start(parties, directory)
+    town.transport.before = cut
+    with pytest.raises(KeyboardInterrupt):
+        run(parties, directory, state, observer=Watcher(num_clients=number), trackers=[])
+    assert directory.last_round() == 1
+    run_to_the_end(sealed_town("killed"), directory, num_rounds=2)
+    assert adapters(directory) == adapters(whole)
+
+
 def test_a_client_behind_at_the_stop_is_level_after_the_restart(directory: RunDirectory, tmp_path: Path) -> None:
     """Whether it catches up in a run that goes on or by being put back from disk, the adapters are the same."""
 
@@ -279,11 +319,17 @@ def test_no_moment_has_a_run_called_finished_that_keeps_what_clients_keep_to_the
         told.append(status)
         if status == "finished":
             assert not list(directory.path.glob("rounds/*/state"))
+            assert [store.load() for store in town.stores.values()] == [None] * len(NAMES)
 
-    parties = federation(Town())
+    town = Town()
+    town.transport.before = on(OpenRequest, "south")(
+        lambda request: None if request.round_number == 4 else request.to_bytes()
+    )
+    parties = federation(town)
     state = start(parties, directory)
     monkeypatch.setattr(RunDirectory, "set_status", look)
     run(parties, directory, state, observer=Watcher(), trackers=[])
+    assert directory.records()[-1].failures == {"south": "no answer"}  # so its upload was pending to the end
     assert told == ["running", "finished"]
 
 
@@ -303,7 +349,9 @@ def test_a_run_killed_after_its_last_round_is_finished_without_training(
     if not has_states:
         directory.drop_state(4)
     town = Town()
+    town.stores["south"].save(b"pending still")
     records = run_to_the_end(town, directory)
+    assert town.stores["south"].load() is None
     assert [found.round_number for found in records] == [1, 2, 3, 4]
     assert len((directory.path / "rounds.jsonl").read_text().splitlines()) == 4
     assert town.trainer.calls == []

@@ -41,7 +41,13 @@ MESSAGES: list[Message] = [
         body=bytes(range(256)),
     ),
     TrainRequest(
-        run="r", round_number=3, cohort=["a", "b"], adapter_digest="ef", reference_weight=2.5, signatures={"a": "00"}
+        run="r",
+        round_number=3,
+        cohort=["a", "b"],
+        adapter_digest="ef",
+        reference_weight=2.5,
+        widening=1,
+        signatures={"a": "00"},
     ),
     SignRequest(run="r", round_number=3, body=b"list"),
     SignReply(run="r", round_number=3, client="a", signature="00"),

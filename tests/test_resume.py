@@ -22,8 +22,16 @@ from confide.assess import assess_run, compare_run
 from confide.build import model as build_model_module
 from confide.cli.train import resume_command, train
 from confide.config.schema import Config
-from confide.errors import ConfigError, NonFiniteLossError, RunDirectoryError, RunInterrupted, StorageError
+from confide.errors import (
+    ConfigError,
+    MessageError,
+    NonFiniteLossError,
+    RunDirectoryError,
+    RunInterrupted,
+    StorageError,
+)
 from confide.federate import Observer
+from confide.messages import OpenRequest
 from confide.parties.client import Client
 from confide.records import RoundRecord
 from confide.run import RunDirectory
@@ -57,8 +65,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "sampled, alternate": {**TWO_OF_THREE, "lora__average": "alternate"},
     "sampled scaffold": {**TWO_OF_THREE, **SCAFFOLD},
     "sampled scaffold, alternate": {**TWO_OF_THREE, **SCAFFOLD, "lora__average": "alternate"},
+    "sampled, common mask": {**TWO_OF_THREE, "prune__mask": "common", "prune__sparsity": 0.5},
+    "alternate, random mask": {
+        "federation__rounds": 4,
+        "lora__average": "alternate",
+        "prune__mask": "random",
+        "prune__sparsity": 0.5,
+    },
 }
-KILLS_PER_KIND = 4  # 36 kills in all
+KILLS_PER_KIND = 4  # 44 kills in all
 NUM_LAST_EVENTS = 30  # from before the last round is published to the end
 
 
@@ -249,12 +264,27 @@ def test_a_run_with_rounds_that_does_not_name_its_data_is_refused(make_config: C
         resume_command(folder)
 
 
-def test_what_clients_keep_to_themselves_does_not_stay_in_the_run(make_config: ConfigMaker) -> None:
-    config = make_config(**SCAFFOLD)
+def test_what_clients_keep_to_themselves_does_not_stay_in_the_run(
+    make_config: ConfigMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(**SCAFFOLD, federation__min_clients=2)
     folder = stopped_run(config)
     assert [path.parent.name for path in folder.glob("rounds/*/state")] == ["0001"]
+    original = Client._open
+    pending: list[int] = []
+
+    def miss_the_last_round(self: Client, request: OpenRequest) -> bytes:
+        if self.name == "south" and request.round_number == config.federation.rounds:
+            pending.extend(path.stat().st_mode & 0o777 for path in folder.glob("clients/0002/pending"))
+            raise MessageError("asleep")
+        return original(self, request)
+
+    monkeypatch.setattr(Client, "_open", miss_the_last_round)
     resume_command(folder)
+    assert pending == [0o600]
     assert not list(folder.glob("rounds/*/state"))
+    # What each released and tried stays: digests and names, which keep it from doing so twice.
+    assert {path.name for path in folder.glob("clients/*/*")} == {"releases.jsonl", "tried.json"}
 
 
 def test_a_stop_by_the_user_is_resumable_to_the_same_bits(

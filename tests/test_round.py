@@ -13,7 +13,15 @@ from confide.aggregate.optimizers import FedAvg
 from confide.aggregate.step import GlobalStep
 from confide.errors import AgreementError, MessageError, NonFiniteLossError, RoundFailedError, RunError
 from confide.global_state import GlobalState
-from confide.messages import JoinReply, OpenReply, OpenRequest, TrainReply, TrainRequest
+from confide.messages import (
+    JoinReply,
+    OpenReply,
+    OpenRequest,
+    TrainReply,
+    TrainRequest,
+    pack_parts,
+    unpack_parts,
+)
 from confide.round import open_federation
 from confide.seal.plain import PlainRound
 from confide.train.local import LocalResult
@@ -157,13 +165,60 @@ def test_a_client_that_missed_the_opening_catches_up_before_the_next_round() -> 
     assert len({tuple(adapter) for adapter in town.adapters()}) == 1
 
 
-def test_a_client_that_computes_another_adapter_fails_the_round() -> None:
+def sign_for_another(town: Town, *names: str) -> None:
+    """Has these clients report, under their signature, another adapter than the one they computed."""
+
+    def falsify(reply: OpenReply) -> bytes:
+        keys = town.clients[reply.client]._keys
+        signature = keys.sign_adapter("town", reply.round_number, "00").hex()
+        return replace(reply, adapter_digest="00", signature=signature, metrics={"step_norm": 9.0}).to_bytes()
+
+    town.transport.after = on(OpenReply, *names)(falsify)
+
+
+def test_one_client_that_signs_for_another_adapter_does_not_stop_the_round() -> None:
+    town, undisturbed = Town(), Town()
+    sign_for_another(town, "east")
+    result = town.round()
+    assert result.record.failures == {"east": "it computed another global adapter than north, south, west"}
+    assert result.record.update_norm == undisturbed.round().record.update_norm  # no figure is taken from it
+    assert result.state.current == {"north", "south", "west"}
+    town.transport.after = lambda client, reply: reply
+    result = town.round()
+    undisturbed.round()
+    assert result.state.current == set(NAMES)
+    assert town.adapters() == undisturbed.adapters()
+    assert [c.state.num_seen for c in town.clients.values()] == [c.state.num_seen for c in undisturbed.clients.values()]
+
+
+def test_a_client_that_really_computed_another_adapter_takes_that_of_the_others() -> None:
+    town, undisturbed = Town(), Town()
+    client = town.clients["east"]
+
+    def flip(request: OpenRequest) -> bytes:
+        parts = unpack_parts(request.body)
+        other = bytearray(parts["sum"])
+        other[-1] ^= 1  # the sign or the exponent of the last value
+        return replace(request, body=pack_parts(parts | {"sum": bytes(other)})).to_bytes()
+
+    town.transport.before = on(OpenRequest, "east")(flip)
+    assert set(town.round().record.failures) == {"east"}
+    assert client.state.shared.round_number == 1
+    assert client.state.shared.digest != town.state.adapter_digest
+    town.transport.before = lambda client, request: request
+    undisturbed.round()
+    for number in (2, 3):
+        assert town.round().record.members == NAMES
+        undisturbed.round()
+        assert town.adapters() == undisturbed.adapters(), f"round {number}"
+
+
+def test_with_no_adapter_that_enough_clients_computed_the_round_fails_and_names_them() -> None:
     town = Town()
-    signature = town.clients["south"]._keys.sign_adapter("town", 1, "00").hex()
-    town.transport.after = on(OpenReply, "south")(
-        lambda reply: replace(reply, adapter_digest="00", signature=signature).to_bytes()
-    )
-    with pytest.raises(AgreementError, match="computed 2 different global adapters"):
+    sign_for_another(town, "south", "west")
+    with pytest.raises(
+        AgreementError, match=r"2 different .* by 3 clients\. east, north: [0-9a-f]{12}; south, west: 00\."
+    ):
         town.round()
 
 
@@ -204,6 +259,7 @@ def test_a_client_refuses_another_run_another_round_and_another_start() -> None:
         cohort=[],
         adapter_digest=client.state.shared.digest,
         reference_weight=4.0,
+        widening=0,
         signatures=dict(town.state.signatures),
     )
     with pytest.raises(MessageError, match="takes part in run town, the request is of run other"):

@@ -12,14 +12,15 @@ from confide.aggregate.step import GlobalStep, payload_layout
 from confide.data.examples import TokenizedExample
 from confide.global_state import GlobalState
 from confide.membership.identity import Identity
-from confide.membership.ledger import MemoryLedger, ReleaseLedger
+from confide.membership.ledger import FileLedger, MemoryLedger, ReleaseLedger
 from confide.membership.roster import Roster
+from confide.membership.tried import TriedSums
 from confide.messages import decode
 from confide.parties.client import Client, ClientRules
 from confide.parties.key_holder import KeyHolder
 from confide.parties.payload import num_sealed_values
 from confide.parties.server import PayloadShape, Server
-from confide.parties.state import ClientState, MemoryPending
+from confide.parties.state import ClientState, FilePending, MemoryPending, PendingStore
 from confide.privacy.plan import NoPrivacy
 from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity
@@ -101,8 +102,12 @@ class Town:
 
     Args:
         names: of the clients, in order; client number i (from 1) has i examples and is drawn towards the value i.
-        scheme: "plain", or "onetime" with profile compact.
+        scheme: "plain", or "onetime".
         sparsity: of a common mask; 0 = no pruning.
+        folder: of the files in which clients keep what must survive a restart, read anew by every process; None keeps
+            it in memory, where a restart leaves it as it is.
+        profile: of "onetime".
+        initial_limit: range of the first round with "onetime"; 0 = wide enough for every update.
     """
 
     def __init__(
@@ -117,6 +122,9 @@ class Town:
         with_control: bool = False,
         server_reads: bool = False,
         max_saturated: float = 0.0,
+        folder: Path | None = None,
+        profile: str = "compact",
+        initial_limit: float = 0.0,
     ) -> None:
         self.names = tuple(names)
         self.trainer = FakeTrainer(self.names)
@@ -125,12 +133,14 @@ class Town:
         self.threshold = len(names) // 2 + 1
         self.identities = {name: Identity.generate(name) for name in names}
         self.roster = Roster([identity.public for identity in self.identities.values()])
-        self.stores = {name: MemoryPending() for name in names}
+        self.folder = folder
+        self.stores: dict[str, PendingStore] = {name: MemoryPending() for name in names}
         self.ledgers: dict[str, ReleaseLedger] = {name: MemoryLedger() for name in names}
-        profile = get_profile("onetime", "compact")
+        self.tried = {name: TriedSums() for name in names}
+        parameters = get_profile("onetime", profile)
         is_sealed = scheme == "onetime"
         self.sealing: ClientSealing = (
-            OneTimeClient(profile, self.roster, self.threshold) if is_sealed else PlainClient()
+            OneTimeClient(parameters, self.roster, self.threshold) if is_sealed else PlainClient()
         )
         self.rules = ClientRules(
             trained=lambda number: LAYOUT,
@@ -141,7 +151,7 @@ class Town:
                 with_control=with_control,
                 num_clients=len(names),
                 accumulates=sparsity > 0,
-                initial_limit=float(len(names)) if is_sealed else 0.0,
+                initial_limit=(initial_limit or float(len(names))) if is_sealed else 0.0,
             ),
             pruning=Pruning(
                 kind="common" if sparsity else "none",
@@ -172,7 +182,7 @@ class Town:
                 ),
             ),
             weight=self.rules.weight,
-            sealing=ModularAdder(profile) if is_sealed else PlainServer(),
+            sealing=ModularAdder(parameters) if is_sealed else PlainServer(),
         )
         self.transport = FaultyTransport(InProcessTransport({name: self.door(name) for name in names}))
         self.notes = RoundNotes(
@@ -191,6 +201,12 @@ class Town:
 
     def make_client(self, name: str, state: ClientState) -> Client:
         """A client as its process starts: with its keys, ledger and store, and nothing else of what was before."""
+        if self.folder is not None:
+            own = self.folder / name
+            own.mkdir(parents=True, exist_ok=True)
+            self.stores[name] = FilePending(own / "pending")
+            self.ledgers[name] = FileLedger(own / "releases.jsonl")
+            self.tried[name] = TriedSums(own / "tried.json")
         return Client(
             run="town",
             rules=self.rules,
@@ -205,6 +221,7 @@ class Town:
                 sealing=self.sealing,
                 min_clients=self.min_clients,
                 threshold=self.threshold,
+                tried=self.tried[name],
             ),
             privacy=NoPrivacy(),
             evaluate=self.measure(name),

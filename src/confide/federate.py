@@ -111,7 +111,10 @@ def run(
         reason = str(error) if isinstance(error, ConfideError) else type(error).__name__
         _note_end(directory, "interrupted" if interrupted else "failed", reason)
         raise
-    directory.drop_state(directory.last_round())  # first: a run that is called finished keeps nothing of the clients'
+    # First: a run that is called finished keeps nothing of what is the clients' own.
+    directory.drop_state(directory.last_round())
+    for client in federation.clients:
+        client.forget_pending()
     directory.set_status("finished", reason="")
     return directory.records()
 

@@ -19,8 +19,13 @@ _TEMPORARY_PREFIX = ".tmp-"
 _TEMPORARY_MARK = re.compile(rf"^{re.escape(_TEMPORARY_PREFIX)}[0-9a-f]{{32}}-")
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o666) -> None:
     """Replaces `path` by `content` in one step.
+
+    Args:
+        path: of the file.
+        content: what it holds then.
+        mode: who may read and write it, less what the umask takes away.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written; the old file is intact.
@@ -28,7 +33,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

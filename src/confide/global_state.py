@@ -31,8 +31,8 @@ class GlobalState:
 
     layout: Layout
     round_number: int
-    adapter: Vector
-    memory: Mapping[str, Vector] = field(default_factory=dict)
+    adapter: Vector = field(repr=False)
+    memory: Mapping[str, Vector] = field(default_factory=dict, repr=False)
 
     @cached_property
     def digest(self) -> str:

@@ -34,6 +34,9 @@ _MAX_PARTS = 1 << 12
 _LARGEST_INT = 1 << 62
 _LARGEST_FLOAT = 1e300
 
+MAX_WIDENINGS = 6
+"""How often the range of a round is doubled where an update does not fit: up to 64 times what it was."""
+
 _TYPE_OF_KIND: dict[int, type["Message"]] = {}
 
 
@@ -107,6 +110,8 @@ class TrainRequest(Message):
 
     Attributes:
         reference_weight: the largest weight in the cohort; sealed values are multiplied by weight / reference_weight.
+        widening: 0, or where a client's update did not fit: seal in 2**widening times the round's range, up to
+            `MAX_WIDENINGS`.
         signatures: of clients under the digest: a client trains only from an adapter that enough others hold too.
     """
 
@@ -115,6 +120,7 @@ class TrainRequest(Message):
     cohort: list[str]
     adapter_digest: str
     reference_weight: float
+    widening: int
     signatures: dict[str, str]
 
 

@@ -3,12 +3,13 @@
     server   plan the round: cohort, round number, digest of the global state
     client   check the digest; train locally -> Update -> protect -> keep the mask's coordinates -> weight -> seal ->
              upload, with a share of the one-time key for everybody
+    server   if an update did not fit into the range: ask all again, in twice that range
     server   check the sealed updates of whoever delivered; list them
     client   sign the list it is in
     server   add the sealed updates of the list
     client   check the list and its signatures -> release its share of the summed key, once
     client   open the sum -> mean update -> server optimiser -> next global adapter -> sign its digest
-    server   all digests agree -> record the round
+    server   enough digests agree -> record the round
 
 A client that fails, answers nonsense or is missing is left out, as long as `min_clients` remain; it catches up before
 it takes part again. A loss that is not finite stops the run: going on without that client would hide a wrong setting.
@@ -27,7 +28,16 @@ import numpy as np
 from confide.errors import MessageError, NonFiniteLossError, RoundFailedError, RunError, SaturationError
 from confide.global_state import GlobalState
 from confide.membership.memberlist import MemberList
-from confide.messages import JoinReply, Message, OpenReply, ReleaseReply, SignReply, StateReply, TrainReply
+from confide.messages import (
+    MAX_WIDENINGS,
+    JoinReply,
+    Message,
+    OpenReply,
+    ReleaseReply,
+    SignReply,
+    StateReply,
+    TrainReply,
+)
 from confide.parties.server import RoundPlan, Server, ServerState, Upload
 from confide.records import ClientDiagnostics, RoundRecord
 from confide.transport.base import Transport
@@ -35,7 +45,12 @@ from confide.transport.base import Transport
 _logger = logging.getLogger(__name__)
 
 STOPPING: Mapping[str, type[RunError]] = {error.__name__: error for error in (NonFiniteLossError, SaturationError)}
-"""Failures of one client that stop the run: going on without it would hide a wrong setting."""
+"""Failures of one client that stop the run: going on without it would hide a wrong setting.
+
+A `SaturationError` does so only once the range of the round cannot be widened any more.
+"""
+
+NO_ANSWER = "no answer"
 
 _Answer = TypeVar("_Answer", bound=Message)
 _Read = TypeVar("_Read")
@@ -89,28 +104,24 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
     Raises:
         RoundFailedError: fewer than `min_clients` delivered a valid update, signed the list, or opened the sum, or
             fewer than the threshold released a share of the key.
-        AgreementError: clients computed different global adapters.
+        AgreementError: clients computed different global adapters, none of them enough clients.
         NonFiniteLossError: a client's training met NaN or infinity.
-        SaturationError: too much of a client's update lies outside the range that sealing carries.
+        SaturationError: too much of a client's update lies outside the range that sealing carries, also after
+            `MAX_WIDENINGS` doublings.
     """
     wire, clock = _Wire(transport), _Clock()
     state = bring_up_to_date(server, wire, state)
     plan = server.plan(state)
 
-    delivered, failures = wire.ask(
-        server.train_requests(plan, state.signatures), TrainReply, read=partial(server.read_upload, plan)
-    )
+    delivered, failures = train_and_seal(server, wire, plan, state.signatures)
     clock.lap("train")
     members, signatures, uploads, failures = agree_on_members(server, wire, plan, delivered, failures)
     total = server.add(plan, members, uploads)
     clock.lap("aggregate")
     released = release_key(server, wire, members, signatures, uploads, state)
-    opened, not_opened = wire.ask(
-        server.open_requests(members, total, released, uploads, state.current),
-        OpenReply,
-        read=partial(server.check_opened, plan),
-    )
-    after = server.agree(plan, state, members, opened, not_opened)
+    opened, not_opened = open_sum(server, wire, plan, members, total, released, uploads, state)
+    after, not_opened = server.agree(plan, state, members, opened, not_opened)
+    opened = {client: reply for client, reply in opened.items() if client in after.current}
     shared = read_state(server, wire, after) if notes.server_reads else None
     clock.lap("open")
 
@@ -125,6 +136,36 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
         for client in server.clients
     )
     return RoundResult(state=after, record=record, diagnostics=diagnostics, shared=shared)
+
+
+def train_and_seal(
+    server: Server, wire: "_Wire", plan: RoundPlan, signatures: Mapping[str, str]
+) -> tuple[dict[str, Upload], dict[str, str]]:
+    """Has the cohort train and seal; where an update does not fit into the range, all again in twice that range.
+
+    Local training depends on the round and on what the client holds, so asking again changes nothing but the range.
+
+    Returns:
+        The uploads, and why each other client is left out.
+
+    Raises:
+        NonFiniteLossError: a client's training met NaN or infinity.
+        SaturationError: an update does not fit into the widest range either.
+    """
+    widening = 0
+    while True:
+        requests = server.train_requests(plan, signatures, widening=widening)
+        try:
+            return wire.ask(requests, TrainReply, read=partial(server.read_upload, plan))
+        except SaturationError as error:
+            if widening == MAX_WIDENINGS:
+                raise SaturationError(
+                    f"{error}. This range is {2**MAX_WIDENINGS} times that of the plan and is widened no more. In the "
+                    "first round set seal.initial_range higher; later start a new run with a higher seal.max_saturated "
+                    "or a lower learning rate."
+                ) from error
+            _logger.warning("%s. Round %d is trained again in twice that range", error, plan.round_number)
+        widening += 1
 
 
 def agree_on_members(
@@ -174,6 +215,32 @@ def release_key(
     )
     server.check_released(members, released, failures)
     return released
+
+
+def open_sum(
+    server: Server,
+    wire: "_Wire",
+    plan: RoundPlan,
+    members: MemberList,
+    total: bytes,
+    released: Mapping[str, bytes],
+    uploads: Mapping[str, Upload],
+    state: ServerState,
+) -> tuple[dict[str, OpenReply], dict[str, str]]:
+    """Has the clients open the sum: with a few shares more than are needed, and where that fails, with all there are.
+
+    Returns:
+        The reports of who opened it, and why the others did not.
+    """
+    ask = partial(wire.ask, kind=OpenReply, read=partial(server.check_opened, plan))
+    enough = server.enough_to_open(released)
+    opened, failures = ask(server.open_requests(members, total, enough, uploads, state.current))
+    refused = frozenset(client for client, reason in failures.items() if reason != NO_ANSWER)
+    if refused and len(enough) < len(released):
+        again, refusals = ask(server.open_requests(members, total, released, uploads, refused))
+        opened |= again
+        failures = {client: reason for client, reason in failures.items() if client not in refused} | refusals
+    return opened, failures
 
 
 def read_state(server: Server, wire: "_Wire", state: ServerState) -> GlobalState:
@@ -265,7 +332,7 @@ class _Wire:
             RunError: a client met what must stop the run.
         """
         answers: dict[str, _Read] = {}
-        failures = dict.fromkeys(requests, "no answer")
+        failures = dict.fromkeys(requests, NO_ANSWER)
         self.bytes_down += sum(map(len, requests.values()))
         for reply in self.transport.exchange(requests):
             self.bytes_up += len(reply.body)

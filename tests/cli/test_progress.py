@@ -40,6 +40,13 @@ def test_rounds_clients_and_steps_are_counted(steps: list[tuple[str, int]], clie
     assert "left" in shown
 
 
+def test_clients_that_train_again_in_a_round_are_counted_once() -> None:
+    once = [(name, step) for name in ("north", "south", "west") for step in (1, 2)]
+    shown = watch(once + once)
+    assert "3/3" in shown
+    assert not re.search(r"[4-9]/3", shown)
+
+
 def test_nothing_moves_where_nobody_watches() -> None:
     assert watch([("north", 1)], is_terminal=False) == ""
 

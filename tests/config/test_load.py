@@ -11,6 +11,7 @@ from confide.config.keys import Key, section_keys, toml_value
 from confide.config.load import RESUMABLE_KEYS, config_differences, dump_toml, load_config, parse_config
 from confide.config.schema import RULES, SECTIONS, Config, Rule
 from confide.errors import ConfigError
+from confide.prune.schedules import scaled_ramp
 
 KEYS = [key for section in SECTIONS for key in section_keys(section)]
 SMALLEST: dict[str, dict[str, object]] = {"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}
@@ -142,6 +143,10 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(tmp_path: Path, c
         ('run.loggers=["wandb", "x"]', 'run.loggers is ["wandb", "x"], expected a list of "tensorboard", "mlflow",'),
         ("lora.targets=[]", 'lora.targets is [], expected "auto", "all-linear" or a list of module names'),
         ("lora.targets=[1]", 'lora.targets is [1], expected "auto", "all-linear" or a list of module names'),
+        ("seal.initial_range=-1.0", "seal.initial_range is -1.0, expected a number = 0, or >= 1e-12 and <= 1e6."),
+        ("seal.initial_range=9e-13", "seal.initial_range is 9e-13, expected a number = 0, or >= 1e-12 and <= 1e6."),
+        ("seal.initial_range=1000001", "expected a number = 0, or >= 1e-12 and <= 1e6."),
+        ("seal.initial_range=inf", "expected a number = 0, or >= 1e-12 and <= 1e6. It has to be finite."),
         ("data.path={a=1}", "data.path is a table, expected text."),
     ],
 )
@@ -243,6 +248,8 @@ CONTRADICTIONS = [
     ),
     ("prune.initial_sparsity=0.6", "prune.sparsity=0.5", "prune.mask=common", "prune.schedule=scaled-ramp"),
     ("prune.ramp_start=9", "prune.ramp_end=9", "prune.schedule=ramp", "prune.mask=common", "prune.sparsity=0.5"),
+    ("prune.ramp_start=5", "federation.rounds=5", "prune.schedule=ramp", "prune.mask=random", "prune.sparsity=0.5"),
+    ("prune.schedule=scaled-ramp", "federation.rounds=1", "prune.mask=published", "prune.sparsity=0.5"),
     ("seal.scheme=shared", "seal.profile=ultra"),
     ("seal.scheme=onetime", "federation.min_clients=1"),
     ("data.clients=4", "seal.threshold=2"),
@@ -290,11 +297,17 @@ WITH_EFFECT = [
     ("train.regularizer=kl", "train.regularizer_strength=1", "train.kl_reference=round"),
     ("train.regularizer=kl", "train.regularizer_strength=1", "train.kl_direction=reference-current"),
     ("prune.mask=common", "prune.sparsity=0.5", "prune.schedule=ramp", "prune.ramp_start=9", "prune.ramp_end=90"),
+    ("prune.mask=random", "prune.sparsity=0.5", "prune.schedule=ramp", "prune.ramp_start=4", "federation.rounds=5"),
+    ("prune.mask=random", "prune.sparsity=0.5", "prune.schedule=scaled-ramp", "federation.rounds=2"),
     ("prune.mask=common", "prune.sparsity=0.5", "prune.exploration=0.2"),
     ("prune.mask=published", "prune.sparsity=0.5", "prune.schedule=scaled-ramp", "prune.initial_sparsity=0.1"),
     ("seal.scheme=onetime", "seal.profile=ultra", "seal.threshold=3", "seal.release=server", "seal.processes=2"),
     ("seal.scheme=shared", "seal.profile=precise", "seal.initial_range=0.5", "seal.max_saturated=0.5"),
     ("seal.scheme=published", "seal.release=server"),
+    ("seal.scheme=shared", "federation.min_clients=2"),
+    ("seal.scheme=plain", "federation.min_clients=1"),
+    ("seal.scheme=shared", "seal.initial_range=1e-12"),
+    ("seal.scheme=onetime", "seal.initial_range=1000000"),
     ("federation.weights=examples", "federation.max_weight=9"),
     ("federation.server_optimizer=fedavgm", "federation.server_momentum=0.5"),
     ("federation.server_optimizer=fedadagrad", "federation.server_beta1=0.5", "federation.server_tau=0.5"),
@@ -325,6 +338,22 @@ def test_a_contradiction_is_refused_naming_the_keys_their_values_and_the_way_out
 def test_a_key_is_accepted_where_it_has_an_effect(overrides: tuple[str, ...]) -> None:
     name = overrides[-1].partition("=")[0]
     assert toml_value(parse(*overrides).value(name)) not in {key.default for key in KEYS if key.full_name == name}
+
+
+@pytest.mark.parametrize("scheme", ["onetime", "shared", "published"])
+def test_no_sealed_round_is_of_one_client(scheme: str) -> None:
+    message = message_of(f"seal.scheme={scheme}", "federation.min_clients=1")
+    assert "a sealed round never opens the update of one client alone" in message
+
+
+@pytest.mark.parametrize("num_rounds", range(1, 30))
+def test_a_scaled_ramp_prunes_within_every_run_that_it_is_allowed_in(num_rounds: int) -> None:
+    words = (f"federation.rounds={num_rounds}", "prune.schedule=scaled-ramp", "prune.mask=common", "prune.sparsity=0.5")
+    prunes = scaled_ramp(num_rounds).sparsity(num_rounds) > 0
+    if prunes:
+        parse(*words)
+    else:
+        assert "a scaled ramp leaves the first round unpruned" in message_of(*words)
 
 
 def test_strength_without_a_regulariser_is_refused() -> None:

@@ -2,11 +2,12 @@
 
 Covers what a party reads before it knows who sent it: messages, frames of an upload and of a sum, member lists,
 rosters, public identities. Run it by hand, with atheris installed, for as long as you like; what it finds new goes into
-the first folder:
+the first folder, which git ignores and `make clean` keeps:
 
-    python tests/fuzz/frames.py -max_total_time=60 FOLDER tests/fuzz/corpus/frames
+    python tests/fuzz/frames.py -max_total_time=60 tests/fuzz/found/frames tests/fuzz/corpus/frames
 
-The corpus is `samples()`, one file each; `python tests/fuzz/frames.py --write-corpus` makes it again.
+The corpus is `samples()`, one file each; `python tests/fuzz/frames.py --write-corpus` makes it again. What broke a
+reader gets a test of its own beside the reader's other tests.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from confide.membership.roster import PublicIdentity, Roster
 from confide.messages import TrainReply, decode
 
 CORPUS = Path(__file__).parent / "corpus" / "frames"
+FOUND = Path(__file__).parent / "found" / "frames"
 
 
 def _identity(name: str) -> Identity:

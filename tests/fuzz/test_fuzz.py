@@ -12,6 +12,7 @@ import pytest
 
 TARGET = Path(__file__).parent / "frames.py"
 FUZZING_SECONDS = 60
+LARGEST_CORPUS_BYTES = 200_000
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,7 @@ MUTATIONS: list[Callable[[bytearray, random.Random], None]] = [flip, flip, overw
 def test_the_corpus_holds_one_of_each_kind_and_every_reader_takes_its_own(target: ModuleType) -> None:
     corpus = {path.name: path.read_bytes() for path in target.CORPUS.iterdir()}
     assert corpus == target.samples(), f"if the format was meant to change: python {TARGET} --write-corpus"
+    assert sum(map(len, corpus.values())) < LARGEST_CORPUS_BYTES
     accepted = {name: target.check(data) for name, data in corpus.items()}
     assert accepted == {name: [name] for name in corpus} | {"upload": ["upload", "upload of anybody"]}
 
@@ -92,14 +94,24 @@ def test_mutations_of_the_corpus_are_refused_or_mean_what_they_say(target: Modul
             raise AssertionError(f"seed {seed}, these bytes: {bytes(data)[:5000].hex()}") from error
 
 
+def test_what_is_found_is_kept_out_of_the_repository_and_of_what_is_cleaned_up(target: ModuleType) -> None:
+    root = TARGET.parents[2]
+    assert f"/{target.FOUND.parent.relative_to(root)}/" in (root / ".gitignore").read_text().splitlines()
+    cleaned = (root / "Makefile").read_text().partition("\nclean:\n")[2].partition("\n\n")[0]
+    assert ".pytest_cache" in cleaned
+    assert "fuzz" not in cleaned
+    assert not any(part.startswith(".") for part in target.FOUND.relative_to(root).parts)
+
+
 @pytest.mark.slow
-def test_a_minute_of_fuzzing_finds_nothing(pytestconfig: pytest.Config) -> None:
-    """What is found new is kept in pytest's cache and is where the next minute starts."""
+def test_a_minute_of_fuzzing_finds_nothing(target: ModuleType) -> None:
+    """What is found new is kept and is where the next minute starts."""
     if importlib.util.find_spec("atheris") is None:
-        pytest.skip("atheris is not installed (pip install atheris): the mutations above stand in for it")
-    assert pytestconfig.cache is not None
-    found = pytestconfig.cache.mkdir("fuzz-frames")
-    crashes = pytestconfig.cache.mkdir("fuzz-frames-crashes")
+        assert sys.platform != "linux", "atheris is not installed: pip install 'confide[fuzz]'"
+        pytest.skip("atheris has no release for this system: the mutations above stand in for it")
+    found, crashes = target.FOUND, target.FOUND.with_name(f"{target.FOUND.name}-crashes")
+    for folder in (found, crashes):
+        folder.mkdir(parents=True, exist_ok=True)
     finished = subprocess.run(
         [
             sys.executable,
@@ -111,7 +123,7 @@ def test_a_minute_of_fuzzing_finds_nothing(pytestconfig: pytest.Config) -> None:
             "-print_final_stats=1",
             f"-artifact_prefix={crashes}/",
             str(found),
-            str(TARGET.parent / "corpus" / "frames"),
+            str(target.CORPUS),
         ],
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +98,8 @@ def test_a_key_has_one_spelling() -> None:
 def test_every_envelope_key_of_small_order_is_refused(key: int) -> None:
     with pytest.raises(RosterError, match="envelope key of north"):
         PublicIdentity("north", b"\x03" + bytes(31), key.to_bytes(32, "little"))
+    with pytest.raises(ValueError, match="Error computing shared key"):  # the library finds that it agrees on zero
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key.to_bytes(32, "little")))
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])

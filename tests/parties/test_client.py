@@ -122,6 +122,7 @@ def train_request(
         cohort=[client.name],
         adapter_digest=shared.digest,
         reference_weight=reference_weight,
+        widening=0,
         signatures=signed if signatures is None else signatures,
     ).to_bytes()
 
@@ -326,11 +327,36 @@ def test_training_of_a_round_that_was_missed_counts_if_others_opened_it(counted:
 
 def test_a_client_does_not_go_back() -> None:
     client = make_client()
-    client.handle(open_request(client, OTHER))
+    for _ in range(2):
+        client.handle(open_request(client, OTHER))
     before = client.state
-    with pytest.raises(MessageError, match="client west has done 1 rounds and does not go back to round 1"):
-        client.handle(catch_up_request(START.to_bytes(), START.digest))
+    once = replace(START, round_number=1)
+    with pytest.raises(MessageError, match="client west has done 2 rounds and does not go back to round 1"):
+        client.handle(catch_up_request(once.to_bytes(), once.digest))
     assert client.state is before
+
+
+def test_a_client_takes_another_state_of_its_round_if_enough_others_signed_for_it() -> None:
+    client = make_client()
+    client.handle(open_request(client, OTHER))
+    other = replace(START, round_number=1)
+    assert client.state.shared.digest != other.digest
+    request = CatchUpRequest.from_bytes(catch_up_request(other.to_bytes(), other.digest))
+    with pytest.raises(MessageError, match=r"0 clients signed .* at least 1"):
+        client.handle(replace(request, signatures={}).to_bytes())
+    client.handle(catch_up_request(other.to_bytes(), other.digest))
+    assert client.state.shared.digest == other.digest
+
+
+def test_a_client_that_is_where_it_is_to_catch_up_to_says_so_and_keeps_what_is_pending() -> None:
+    store = MemoryPending()
+    client = make_client(store=store)
+    train(client)
+    before, kept, shared = client.state, store.load(), client.state.shared
+    request = catch_up_request(shared.to_bytes(), shared.digest, counted=True, round_number=0)
+    assert JoinReply.from_bytes(client.handle(request)).adapter_digest == shared.digest
+    assert (client.state, store.load()) == (before, kept)
+    assert kept is not None
 
 
 def explode(**arguments: Any) -> LocalResult:

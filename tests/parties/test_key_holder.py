@@ -1,5 +1,6 @@
 """A client's keys at work: for whom they open, for which list they release, and what they refuse."""
 
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from confide.errors import ConfideError, MessageError, RosterError, SealError, S
 from confide.membership.identity import Identity
 from confide.membership.ledger import MemoryLedger
 from confide.membership.memberlist import Entry, MemberList
+from confide.membership.release import statement_of_release
 from confide.membership.roster import SIGNATURE_BYTES, Roster
 from confide.membership.statements import member_list_statement
 from confide.parties import key_holder
@@ -297,7 +299,7 @@ def test_a_member_that_sends_no_share_does_not_use_the_round_up(uploaded: Upload
     bad = holder("west").address(context_of("west"), KnownRound(west.key_id, b"no share"))
     envelopes = uploaded.addressed_to("east") | {"share west": bad["share east"], "group west": bad["group east"]}
     keys = holder("east")
-    with pytest.raises(SealError, match="a share of a round key has 8192 bytes, got 8"):
+    with pytest.raises(SealError, match="a share of a round key has 4096 bytes, got 8"):
         keys.release(uploaded.members, uploaded.signatures(), envelopes, uploaded.expected("east"))
     shorter = replace(uploaded.members, entries=uploaded.members.entries[:2])
     assert keys.release(shorter, uploaded.signatures(shorter), envelopes, uploaded.expected("east"))
@@ -312,16 +314,23 @@ def test_a_member_that_sends_no_share_does_not_use_the_round_up(uploaded: Upload
         (lambda released: {"west": released["west"] + b"?"}, "the signature is not west's"),
     ],
 )
-def test_a_released_share_is_its_holders(
+def test_a_share_that_is_not_its_holders_is_left_out_and_refused_where_it_is_needed(
     uploaded: Uploaded,
     released: dict[str, bytes],
     spoil: Callable[[dict[str, bytes]], dict[str, bytes]],
     reason: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(MessageError, match=reason):
-        holder("east").read_released(
-            uploaded.members, spoil(released), uploaded.addressed_to("east"), uploaded.expected("east")
-        )
+    keys, envelopes, expected = holder("east"), uploaded.addressed_to("east"), uploaded.expected("east")
+    wrong = spoil(released)
+    (name,) = wrong
+    too_few = f"1 of 2 released shares can be read, 2 are needed to open. Wrong are those of {name}: .*{reason}"
+    with pytest.raises(MessageError, match=too_few):
+        keys.read_released(uploaded.members, {"east": released["east"]} | wrong, envelopes, expected)
+    good = {name: released[name] for name in ("east", "north")}
+    shares = keys.read_released(uploaded.members, wrong | good, envelopes, expected)
+    assert set(shares) == {ROSTER.point_of(name) for name in good}
+    assert re.search(f"client east leaves out the share that {name} released: .*{reason}", caplog.text)
 
 
 def test_a_share_released_for_one_list_is_read_for_no_other(uploaded: Uploaded, released: dict[str, bytes]) -> None:
@@ -332,17 +341,37 @@ def test_a_share_released_for_one_list_is_read_for_no_other(uploaded: Uploaded, 
         )
 
 
+def test_a_share_that_one_client_takes_over_from_another_is_not_read_as_its_own(
+    uploaded: Uploaded, released: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lazy client could else release another's share under its own name, and so spoil the sum of the keys."""
+    sealed = released["west"][SIGNATURE_BYTES:]
+    signature = IDENTITIES["north"].sign(statement_of_release(uploaded.members, "north", sealed))
+    keys, envelopes, expected = holder("east"), uploaded.addressed_to("east"), uploaded.expected("east")
+    given = {**released, "north": signature + sealed}
+    assert set(keys.read_released(uploaded.members, given, envelopes, expected)) == {1, 3}
+    assert "the share that north released: bytes encrypted for the clients do not open" in caplog.text
+
+
+def test_a_list_that_differs_in_anything_has_another_group_key(uploaded: Uploaded) -> None:
+    """The envelopes with its parts may be the same: of a list with another upload of a member, for example."""
+    other = changed(uploaded.members, "west", upload_digest="00" * 32)
+    keys, envelopes, context = holder("east"), uploaded.addressed_to("east"), context_of("east")
+    found = [keys._group_key(members, envelopes, context) for members in (uploaded.members, other)]
+    assert found[0] != found[1]
+
+
 def test_the_server_has_all_that_passes_and_reads_no_share(uploaded: Uploaded, released: dict[str, bytes]) -> None:
-    """Shares add up to 8192 bytes; what passes is longer by a signature, a nonce and a tag, and never the same."""
+    """Shares add up to 4096 bytes; what passes is longer by a signature, a nonce and a tag, and never the same."""
     body = released["west"]
-    assert len(body) == SIGNATURE_BYTES + 12 + 2 * PROFILE.ring_degree + 16
+    assert len(body) == SIGNATURE_BYTES + 12 + PROFILE.ring_degree + 16
     (share,) = (
         holder("east")
         .read_released(uploaded.members, {"west": body}, uploaded.addressed_to("east"), uploaded.expected("east"))
         .values()
     )
     passing = b"".join([*released.values(), *(one for sent in uploaded.envelopes.values() for one in sent.values())])
-    assert len(share) == 2 * PROFILE.ring_degree
+    assert len(share) == PROFILE.ring_degree
     assert share[:16] not in passing
 
 
@@ -372,17 +401,40 @@ def test_a_bad_envelope_is_refused_by_its_senders_name(uploaded: Uploaded, purpo
         holder("east").release(uploaded.members, uploaded.signatures(), envelopes, uploaded.expected("east"))
 
 
-def test_a_reference_weight_that_leaves_nothing_of_the_updates_is_refused(uploaded: Uploaded) -> None:
-    """Three members weigh 6 together: 256 times that passes, more does not."""
-    most = MOST_DILUTION * 6.0
-    for reference_weight in (most, np.nextafter(most, np.inf)):
-        members = replace(uploaded.members, reference_weight=float(reference_weight))
-        expected = replace(uploaded.expected("east"), reference_weight=float(reference_weight))
-        if reference_weight == most:
-            holder("east").sign_list(members, expected)
+@pytest.mark.parametrize(
+    ("weights", "median"),
+    [
+        ({}, 2.0),
+        ({"west": 1e9}, 2.0),  # a weight that one member claims does not raise what is allowed for it
+        ({"north": 1.0, "west": 7.0}, 2.0),
+        ({"north": 1.0, "west": 0.5}, 1.0),
+    ],
+)
+def test_a_reference_weight_that_leaves_nothing_of_most_updates_is_refused(
+    weights: dict[str, float], median: float, uploaded: Uploaded
+) -> None:
+    """256 times the members' median weight passes, more does not."""
+    most = MOST_DILUTION * median
+    members = uploaded.members
+    for name, weight in weights.items():
+        members = changed(members, name, weight=min(weight, most))
+    for reference_weight, is_right in ((most, True), (float(np.nextafter(most, np.inf)), False)):
+        given = replace(members, reference_weight=reference_weight)
+        expected = replace(uploaded.expected("east"), reference_weight=reference_weight)
+        if is_right:
+            holder("east").sign_list(given, expected)
         else:
-            with pytest.raises(MessageError, match="next to nothing of their updates would be left"):
-                holder("east").sign_list(members, expected)
+            with pytest.raises(
+                MessageError, match=r"outweighs the others, .* nearly its own .* federation\.max_weight"
+            ):
+                holder("east").sign_list(given, expected)
+
+
+def test_of_two_members_the_lighter_one_says_how_heavy_the_other_may_be(uploaded: Uploaded) -> None:
+    members = replace(changed(uploaded.members, "north", weight=600.0), reference_weight=600.0)
+    members = replace(members, entries=members.entries[:2])
+    with pytest.raises(MessageError, match="outweighs the others"):
+        holder("east").sign_list(members, replace(uploaded.expected("east"), reference_weight=600.0))
 
 
 def test_an_adapter_is_gone_on_from_if_enough_clients_signed_for_it() -> None:
@@ -493,7 +545,7 @@ class KnownRound:
 
 
 def test_no_refusal_tells_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    share, part = b"shared secret 16" * (2 * PROFILE.ring_degree // 16), b"part of a group key of 32 bytes!"
+    share, part = b"shared secret 16" * (PROFILE.ring_degree // 16), b"part of a group key of 32 bytes!"
     monkeypatch.setattr(key_holder, "new_key_part", lambda: part)
     envelopes, entries = {}, []
     for name in NAMES:

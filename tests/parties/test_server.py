@@ -35,7 +35,15 @@ from confide.messages import (
     pack_parts,
     unpack_parts,
 )
-from confide.parties.server import PayloadShape, RoundPlan, Server, ServerState, Upload, check_metrics
+from confide.parties.server import (
+    MAX_ENVELOPE_BYTES,
+    PayloadShape,
+    RoundPlan,
+    Server,
+    ServerState,
+    Upload,
+    check_metrics,
+)
 from confide.seal.plain import PlainServer
 from confide.update import Layout, Slot, Vector
 
@@ -43,18 +51,26 @@ LAYOUT = Layout((Slot(name="w", shape=(3,)),))
 NAMES = tuple(f"client-{number}" for number in range(7))
 IDENTITIES = {name: Identity.generate(name) for name in NAMES}
 ROSTER = Roster([identity.public for identity in IDENTITIES.values()])
-SEALING = PlainServer()
+
+
+class ReleasingPlainServer(PlainServer):
+    """Adds plain values, but in a round with shares and releases as in a scheme with round keys."""
+
+    needs_release = True
+
+
+SEALING = ReleasingPlainServer()
 ONES = np.ones(3, np.float32)
 
 
 def make_server(**changes: Any) -> Server:
     settings: dict[str, Any] = {"roster": ROSTER, "clients_per_round": 3, "min_clients": 2, "threshold": 4, "seed": 0}
+    settings["sealing"] = SEALING
     return Server(
         run="alone",
         layout=LAYOUT,
         shape=lambda number: PayloadShape(layout_digest=LAYOUT.digest, num_values=LAYOUT.num_values),
         weight=lambda count: 2.0 * count,
-        sealing=SEALING,
         **{**settings, **changes},
     )
 
@@ -96,8 +112,14 @@ def frames_of(client: str, values: Vector, limit: float = 1.0) -> bytes:
     return b"".join(write_frames(spec(limit), ROSTER.point_of(client), bodies, IDENTITIES[client].sign))
 
 
+def body_of(client: str, frames: bytes, **changes: bytes | None) -> bytes:
+    """An upload's body with all envelopes; a keyword "share_2" changes that to client-2, None leaves it out."""
+    parts = {f"{what} {name}": f"{what} {client} {name}".encode() for what in ("share", "group") for name in NAMES}
+    changed = {name.replace("_", " client-"): part for name, part in changes.items()}
+    return pack_parts({name: part for name, part in {"frames": frames, **parts, **changed}.items() if part is not None})
+
+
 def reply_of(client: str, values: Vector = ONES, limit: float = 1.0) -> TrainReply:
-    envelopes = {f"{what} {name}": f"{what} {client} {name}".encode() for what in ("share", "group") for name in NAMES}
     return TrainReply(
         run="alone",
         round_number=1,
@@ -107,7 +129,7 @@ def reply_of(client: str, values: Vector = ONES, limit: float = 1.0) -> TrainRep
         key_id="",
         limit=limit,
         metrics={"loss": 1.0, "seconds": 0.1},
-        body=pack_parts({"frames": frames_of(client, values, limit), **envelopes}),
+        body=body_of(client, frames_of(client, values, limit)),
     )
 
 
@@ -230,9 +252,25 @@ def test_who_joins_signs_for_where_it_stands(changes: dict[str, Any]) -> None:
         ({"limit": 0.0}, "the limit of a frame must lie above 0"),
         ({"limit": 1e300}, "the limit of a frame must lie above 0"),
         ({"body": b"?"}, "a body of 1 bytes is cut off"),
-        ({"body": pack_parts({"frames": frames_of(NAMES[2], ONES)})}, "the sender is 3, expected 2"),
-        ({"body": pack_parts({"frames": frames_of(NAMES[1], ONES)[:-1] + b"?"})}, "the signature is not client-1's"),
-        ({"body": pack_parts({"frames": frames_of(NAMES[1], ONES) + b"?"})}, "stand behind the last frame"),
+        ({"body": body_of(NAMES[1], frames_of(NAMES[2], ONES))}, "the sender is 3, expected 2"),
+        ({"body": body_of(NAMES[1], frames_of(NAMES[1], ONES)[:-1] + b"?")}, "the signature is not client-1's"),
+        ({"body": body_of(NAMES[1], frames_of(NAMES[1], ONES) + b"?")}, "stand behind the last frame"),
+        ({"body": body_of(NAMES[1], b"")}, "0 bytes are too few for 1 frames"),
+        (
+            {"body": body_of(NAMES[1], b"", share_4=None)},
+            "client-1 sends 13 envelopes, or not those .* expected are 14",
+        ),
+        (
+            {"body": body_of(NAMES[1], b"", group_4=None)},
+            "client-1 sends 13 envelopes, or not those .* expected are 14",
+        ),
+        (
+            {"body": body_of(NAMES[1], b"", share_9=b"x")},
+            "client-1 sends 15 envelopes, or not those .* expected are 14",
+        ),
+        ({"body": body_of(NAMES[1], b"", share_9=b"x", group_4=None)}, "sends 14 envelopes, or not those"),
+        ({"body": body_of(NAMES[1], b"", group_4=bytes(16385))}, "an envelope of 16385 bytes, at most 16384"),
+        ({"body": pack_parts({})}, "sends 0 envelopes"),
     ],
 )
 def test_an_upload_that_is_not_what_it_says_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -243,6 +281,26 @@ def test_an_upload_that_is_not_what_it_says_is_refused(changes: dict[str, Any], 
     assert upload.entry.upload_digest == hashlib.sha256(frames).hexdigest()
     with pytest.raises(MessageError, match=message):
         server.read_upload(plan_of(server), NAMES[1], replace(good, **changes))
+
+
+def test_a_body_longer_than_any_upload_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, frames = make_server(), frames_of(NAMES[1], ONES)
+    largest = {f"{what}_{number}": bytes(MAX_ENVELOPE_BYTES) for what in ("share", "group") for number in range(7)}
+    good = replace(reply_of(NAMES[1]), body=body_of(NAMES[1], frames, **largest))
+    assert server.read_upload(plan_of(server), NAMES[1], good).bodies
+    monkeypatch.setattr("confide.parties.server.unpack_parts", lambda body: pytest.fail("a part was copied"))
+    most = len(good.body)
+    with pytest.raises(MessageError, match=f"uploads {most + 1} bytes, an upload of this round has at most {most}"):
+        server.read_upload(plan_of(server), NAMES[1], replace(good, body=good.body + b"?"))
+
+
+def test_where_there_are_no_round_keys_no_envelopes_are_taken() -> None:
+    server = make_server(sealing=PlainServer())
+    good = replace(reply_of(NAMES[1]), body=pack_parts({"frames": frames_of(NAMES[1], ONES)}))
+    assert server.read_upload(plan_of(server), NAMES[1], good).envelopes == {}
+    body = pack_parts({"frames": frames_of(NAMES[1], ONES)[:-30], "share client-1": b""})  # no longer than a good one
+    with pytest.raises(MessageError, match=r"client-1 sends 1 envelopes, or not those .* expected are 0, .* none in a"):
+        server.read_upload(plan_of(server), NAMES[1], replace(good, body=body))
 
 
 bodies = st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3).map(lambda found: np.array(found, np.float32))
@@ -389,13 +447,30 @@ def test_after_a_round_only_who_opened_it_is_current() -> None:
     before = state_after(0)
     members, _ = members_of(server, NAMES[2], NAMES[3])
     opened = {name: opened_by(name) for name in NAMES[2:5]}
-    assert server.agree(plan_of(server), before, members, opened, {}) == ServerState(
+    after, failures = server.agree(plan_of(server), before, members, opened, {"zoe": "asleep"})
+    assert after == ServerState(
         round_number=1,
         adapter_digest="cd" * 32,
         current=frozenset(NAMES[2:5]),
         num_examples=before.num_examples,
         signatures={name: opened[name].signature for name in NAMES[2:5]},
     )
+    assert failures == {"zoe": "asleep"}
+
+
+def test_who_computed_another_state_than_enough_others_is_behind_and_named() -> None:
+    server = make_server(threshold=2)
+    members, _ = members_of(server, NAMES[0], NAMES[1])
+    opened = {NAMES[0]: opened_by(NAMES[0], "ef" * 32)} | {name: opened_by(name) for name in NAMES[1:3]}
+    after, failures = server.agree(plan_of(server), state_after(0), members, opened, {"zoe": "asleep"})
+    assert after.adapter_digest == "cd" * 32
+    assert after.current == set(NAMES[1:3])
+    assert after.counted == {NAMES[0]}
+    assert set(after.signatures) == set(NAMES[1:3])
+    assert failures == {
+        "zoe": "asleep",
+        NAMES[0]: "it computed another global adapter than client-1, client-2",
+    }
 
 
 def test_who_is_behind_with_an_upload_in_a_sum_is_remembered_until_it_opens_one() -> None:
@@ -403,15 +478,17 @@ def test_who_is_behind_with_an_upload_in_a_sum_is_remembered_until_it_opens_one(
     members, _ = members_of(server, NAMES[0], NAMES[1], NAMES[2])
     opened = {name: opened_by(name) for name in (NAMES[2], NAMES[4])}
     before = state_after(0, counted=(NAMES[4], NAMES[5]))
-    assert server.agree(plan_of(server), before, members, opened, {}).counted == {NAMES[0], NAMES[1], NAMES[5]}
+    after, _ = server.agree(plan_of(server), before, members, opened, {})
+    assert after.counted == {NAMES[0], NAMES[1], NAMES[5]}
 
 
 def test_reports_that_differ_or_are_too_few_end_the_round() -> None:
     server = make_server(threshold=2)
     members, _ = members_of(server, NAMES[0], NAMES[1])
-    apart = {NAMES[0]: opened_by(NAMES[0]), NAMES[1]: opened_by(NAMES[1], "ef" * 32)}
-    with pytest.raises(AgreementError, match="round 1: the clients computed 2 different global adapters"):
-        server.agree(plan_of(server), state_after(0), members, apart, {})
+    apart = {name: opened_by(name, digest * 32) for name, digest in zip(NAMES, ("cd", "ef", "cd", "01"), strict=False)}
+    told = r"computed 3 different .* by 3 clients\. client-0, client-2: (cd){6}; client-1: (ef){6}; client-3: (01){6}\."
+    with pytest.raises(AgreementError, match=f"round 1: the clients {told}"):
+        make_server(threshold=3).agree(plan_of(server), state_after(0), members, apart, {})
     for few in ({}, {NAMES[0]: opened_by(NAMES[0])}):
         with pytest.raises(
             RoundFailedError, match=f"only {len(few)} clients opened the sum, 2 are needed .*zoe: asleep"
@@ -438,15 +515,12 @@ def test_a_client_behind_is_handed_the_state_with_its_digest_and_its_own_key() -
     assert unpack_parts(poor.body) == {"state": b"", "key": b""}  # the client refuses it, the server does not break
 
 
-def test_as_many_shares_are_sent_as_open_the_sum_and_two_to_spare() -> None:
-    server = make_server(threshold=2)
-    members, uploads = members_of(server, NAMES[0], NAMES[1])
+def test_enough_to_open_are_as_many_shares_as_the_threshold_and_two_to_spare() -> None:
     released = {name: name.encode() for name in reversed(NAMES)}
-    requests = server.open_requests(members, b"total", released, uploads, frozenset(NAMES))
-    for request in requests.values():
-        parts = unpack_parts(OpenRequest.from_bytes(request).body)
-        sent = [name for name in parts if name.startswith("release ")]
-        assert sent == [f"release {name}" for name in sorted(NAMES)[:4]]
+    enough = make_server(threshold=2).enough_to_open(released)
+    assert enough == {name: name.encode() for name in sorted(NAMES)[:4]}
+    assert make_server(threshold=6).enough_to_open(released) == released
+    assert make_server().enough_to_open({}) == {}
 
 
 def handed(state: bytes, digest: str, round_number: int = 1) -> StateReply:

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from confide.errors import MessageError, StorageError
 from confide.global_state import GlobalState
 from confide.membership.memberlist import Entry
-from confide.messages import pack_parts, unpack_parts
+from confide.messages import MAX_WIDENINGS, pack_parts, unpack_parts
 from confide.names import name_problem
 from confide.parties.state import (
     ClientState,
@@ -30,6 +30,8 @@ from confide.parties.state import (
     round_of,
     unpack_own,
 )
+from confide.seal.fixedpoint import quantize
+from confide.seal.profiles import get_profile
 from confide.update import Layout, Slot
 
 LAYOUT = Layout((Slot(name="w", shape=(4,)),))
@@ -50,7 +52,9 @@ entries = st.builds(
     key_id=st.text("0123456789abcdef", max_size=64),
     upload_digest=st.text("0123456789abcdef", min_size=64, max_size=64),
 )
-pendings = st.builds(Pending, state=states, entry=entries, reference_weight=weights)
+pendings = st.builds(
+    Pending, state=states, entry=entries, reference_weight=weights, widening=st.integers(0, MAX_WIDENINGS)
+)
 
 ENTRY = Entry(client="west", weight=2.0, key_id="ab", upload_digest="cd" * 32)
 STATE = ClientState(
@@ -59,7 +63,7 @@ STATE = ClientState(
     controls={"aa": np.ones(4, np.float32)},
     remainders={"bb": np.full(4, 2, np.float32)},
 )
-PENDING = Pending(state=STATE, entry=ENTRY, reference_weight=4.0)
+PENDING = Pending(state=STATE, entry=ENTRY, reference_weight=4.0, widening=2)
 
 
 def _is_utf8(text: str) -> bool:
@@ -86,7 +90,11 @@ def test_what_is_a_clients_own_comes_back_beside_the_global_state(name: str, sta
 def test_what_is_pending_comes_back(pending: Pending) -> None:
     back = Pending.from_bytes(pending.to_bytes(), SHARED)
     assert back is not None
-    assert (back.entry, back.reference_weight) == (pending.entry, pending.reference_weight)
+    assert (back.entry, back.reference_weight, back.widening) == (
+        pending.entry,
+        pending.reference_weight,
+        pending.widening,
+    )
     assert contents(back.state) == contents(pending.state)
 
 
@@ -156,7 +164,14 @@ def test_every_truncation_is_refused() -> None:
             Pending.from_bytes(whole[:length], SHARED)
 
 
-LISTED = {"client": "west", "weight": 2.0, "key_id": "ab", "upload_digest": "cd" * 32, "reference_weight": 4.0}
+LISTED = {
+    "client": "west",
+    "weight": 2.0,
+    "key_id": "ab",
+    "upload_digest": "cd" * 32,
+    "reference_weight": 4.0,
+    "widening": 0,
+}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +189,12 @@ LISTED = {"client": "west", "weight": 2.0, "key_id": "ab", "upload_digest": "cd"
         {**LISTED, "reference_weight": 10**400},
         {**LISTED, "reference_weight": float("nan")},
         {**LISTED, "reference_weight": -1.0},
+        {key: value for key, value in LISTED.items() if key != "widening"},
+        {**LISTED, "widening": None},
+        {**LISTED, "widening": "1"},
+        {**LISTED, "widening": -1},
+        {**LISTED, "widening": 0.5},
+        {**LISTED, "widening": MAX_WIDENINGS + 1},
     ],
 )
 def test_what_was_listed_in_another_form_is_refused(listed: object) -> None:
@@ -186,6 +207,18 @@ def test_without_its_state_an_upload_is_not_pending() -> None:
     parts = {"listed": json.dumps(LISTED).encode()}
     with pytest.raises(MessageError, match="what a client kept of an upload is damaged"):
         Pending.from_bytes(pack_parts(parts), SHARED)
+
+
+def test_reprs_show_no_value_of_any_vector() -> None:
+    seven = np.full(4, 7.25, np.float32)
+    shared = GlobalState(layout=LAYOUT, round_number=3, adapter=seven, memory={"momentum": seven})
+    state = ClientState(shared=shared, num_seen=7, controls={"ab": seven}, remainders={"ab": seven})
+    quantized = quantize(np.full(4, 0.25, np.float32), 1.0, get_profile("onetime", "compact"))
+    (level,) = set(quantized.levels.tolist())
+    for shown in (shared, state, replace(PENDING, state=state), quantized):
+        assert "7.25" not in repr(shown)
+        assert str(level) not in repr(shown)
+    assert "round_number=3" in repr(state)
 
 
 StoreMaker = Callable[[Path], PendingStore]
@@ -209,6 +242,7 @@ def test_what_is_in_a_file_survives_the_process(tmp_path: Path) -> None:
     FilePending(path).save(PENDING.to_bytes())
     kept = FilePending(path).load()
     assert kept == PENDING.to_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
     FilePending(path).save(None)
     assert FilePending(path).load() is None
     assert list(path.parent.iterdir()) == []

@@ -71,7 +71,7 @@ def test_one_share_less_than_the_threshold_opens_nothing(label: str) -> None:
 
 def test_one_share_less_opens_nothing_even_for_who_ignores_the_threshold() -> None:
     # Three points of polynomials of degree three lie on polynomials of degree two too, but those give a random key: all
-    # of 4096 field elements within 5 of zero, of 65521, has chance 2^-51000.
+    # of 4096 field elements within 5 of zero, of 251, has chance 2^-18000.
     one, careless = federation(COMPACT, 5, 4), federation(COMPACT, 5, 3)
     uploads = [one.seal(part) for part in updates(5, 20)]
     for chosen in combinations(one.roster.names, 3):
@@ -112,7 +112,35 @@ def test_wrong_shares_are_left_out_where_enough_others_are_there(
         shares[point] = one.release(uploads[:2], list(one.roster.names))[point]
     opened = one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
     np.testing.assert_array_equal(opened, right)
-    assert f"clients number {list(wrong)} do not fit" in caplog.text
+    holders = ", ".join(one.roster.names[point - 1] for point in wrong)
+    assert f"do not fit the others and are left out: those of {holders}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("malformed", "reason"),
+    [
+        (b"", "has 4096 bytes, got 0"),
+        (bytes(4095), "has 4096 bytes, got 4095"),
+        (bytes(4097), "has 4096 bytes, got 4097"),
+        (bytes(4095) + b"\xfb", "holds a number that is not below 251"),
+    ],
+)
+def test_what_is_no_share_is_left_out_while_enough_others_are_there(
+    malformed: bytes, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = federation(COMPACT)
+    uploads = [one.seal(part) for part in updates(3, 20)]
+    names = one.roster.names
+    shares = one.release(uploads, list(names))
+    right = one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
+    shares |= {1: malformed, 4: malformed}
+    opened = one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
+    np.testing.assert_array_equal(opened, right)
+    for name in (names[0], names[3]):
+        assert f"that of {name}: a share of a round key {reason}" in caplog.text
+    shares[2] = malformed
+    with pytest.raises(SealError, match=f"2 of 5 .* 3 are needed .*{names[0]}: .*{reason}; {names[1]}: .*{names[3]}: "):
+        one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
 
 
 def test_with_too_few_right_shares_nothing_opens() -> None:
@@ -120,7 +148,7 @@ def test_with_too_few_right_shares_nothing_opens() -> None:
     uploads = [one.seal(part) for part in updates(3, 20)]
     shares = one.release(uploads, list(one.roster.names))
     for point in (1, 3, 5):
-        shares[point] = np.random.default_rng(point).integers(0, 65521, 4096).astype("<u2").tobytes()
+        shares[point] = np.random.default_rng(point).integers(0, 251, 4096).astype(np.uint8).tobytes()
     with pytest.raises(SealError, match=r"wrong|does not fit"):
         one.client.open(one.context(20), num_members=3, bodies=one.add(uploads), key_shares=shares)
 
@@ -159,10 +187,10 @@ def test_malformed_shares_are_refused() -> None:
     one = federation(COMPACT)
     upload = one.seal(updates(1, 10)[0])
     for share in (b"", upload.shares["client00"][:-1], upload.shares["client00"] + b"\0"):
-        with pytest.raises(SealError, match=r"a share of a round key has 8192 bytes, got \d+"):
+        with pytest.raises(SealError, match=r"a share of a round key has 4096 bytes, got \d+"):
             one.client.add_shares([share])
-    with pytest.raises(SealError, match="a number that is not below 65521"):
-        one.client.add_shares([b"\xff" * 8192])
+    with pytest.raises(SealError, match="a number that is not below 251"):
+        one.client.add_shares([b"\xff" * 4096])
     with pytest.raises(SealError, match="no shares to add"):
         one.client.add_shares([])
 

@@ -8,7 +8,7 @@ import pytest
 
 from confide.errors import NonFiniteUpdateError, SealError, SecretKeyError
 from confide.seal.onetime import OneTimeClient
-from confide.seal.parallel import SealingWorkers
+from confide.seal.parallel import _CHUNK, _PART, SealingWorkers
 from confide.seal.profiles import get_profile
 from tests.seal.federations import federation, roster, updates
 
@@ -83,6 +83,18 @@ def test_a_vector_that_is_left_unfinished_does_not_get_into_the_next(client: One
 def test_nothing_of_a_vector_stays_in_the_shared_memory(client: OneTimeClient, workers: SealingWorkers) -> None:
     list(client.begin(federation("onetime/ultra").context(NUM_VALUES)).chunks(updates(1, NUM_VALUES)[0]))
     assert not any(worker._slot.any() for worker in workers._workers)
+
+
+def test_a_worker_that_was_told_to_forget_seals_nothing_more(client: OneTimeClient, workers: SealingWorkers) -> None:
+    """Asked once more, it has no key: the next answer that comes is that of the next vector."""
+    context, many = (federation("onetime/ultra").context(count) for count in (30, NUM_VALUES))
+    list(client.begin(context).chunks(np.zeros(30, np.float32)))
+    for worker in workers._workers:
+        worker.send(_CHUNK + _PART.pack(1, 10))
+    (body,) = client.begin(context).chunks(np.zeros(30, np.float32))
+    assert len(body) == PROFILE.wire_bytes(30) != PROFILE.wire_bytes(10)
+    assert len(list(client.begin(many).chunks(updates(1, NUM_VALUES)[0]))) == 4
+    assert not any(worker._pipe.poll() for worker in workers._workers)
 
 
 def test_a_worker_that_ends_is_an_error_and_not_a_wait_for_ever() -> None:

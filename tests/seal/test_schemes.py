@@ -146,6 +146,17 @@ def test_values_that_are_not_finite_do_not_get_into_a_sum(label: str, bad: float
 
 
 @each(SCHEMES)
+@pytest.mark.parametrize("count", [1, 1000, 5000])
+def test_the_longest_that_a_chunk_can_be_is_a_bound_and_no_loose_one(label: str, count: int) -> None:
+    one = federation(label)
+    most = one.server.most_bytes(count)
+    for values in (updates(1, count)[0], np.zeros(count, np.float32)):
+        (body,) = one.seal(values).bodies
+        # Only CKKS's ciphertexts are compressed: 81 of 96 bytes per slot are left.
+        assert most * (0.8 if label == "published" else 1.0) <= len(body) <= most
+
+
+@each(SCHEMES)
 def test_bodies_of_another_length_are_refused(label: str) -> None:
     one = federation(label)
     (body,) = one.seal(updates(1, 1000)[0]).bodies

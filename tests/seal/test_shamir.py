@@ -1,6 +1,7 @@
 """Shamir's sharing: enough shares give the secret, fewer give nothing, wrong ones are noticed."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.errors import SealError
-from confide.seal.shamir import FIELD, add_shares, combine, split
+from confide.seal.profiles import PROFILES
+from confide.seal.shamir import FIELD, LARGEST_SUM, add_shares, combine, split
 
 Secret = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -24,7 +26,7 @@ def test_any_threshold_shares_give_the_secret(data: st.DataObject, num_shares: i
     secret = np.array(data.draw(st.lists(st.integers(-5, 5), min_size=1, max_size=8)), np.int64)
     shares = split(secret, num_shares, threshold)
     assert shares.shape == (num_shares, len(secret))
-    assert shares.dtype == np.uint16
+    assert shares.dtype == np.uint8
     points = data.draw(st.permutations(range(1, num_shares + 1)))[: data.draw(st.integers(threshold, num_shares))]
     assert combine({point: shares[point - 1] for point in points}, threshold, 5).tolist() == secret.tolist()
 
@@ -47,17 +49,18 @@ def test_fewer_than_threshold_shares_fit_every_secret() -> None:
         # Lagrange at 0 with points 1, 2, 4: secret = 8/3 f(1) - 2 f(2) + 1/3 f(4), solved for f(4).
         third = pow(3, -1, FIELD)
         rest = (8 * third * shares[0].astype(np.int64) - 2 * shares[1].astype(np.int64)) % FIELD
-        last = ((other - rest) * 3 % FIELD).astype(np.uint16)
+        last = ((other - rest) * 3 % FIELD).astype(np.uint8)
         assert combine({1: shares[0], 2: shares[1], 4: last}, 3, 1).tolist() == other.tolist()
 
 
 def test_a_share_is_uniform_whatever_the_secret() -> None:
-    # Chi-square with 63 degrees of freedom beyond 200: probability below 1e-15.
-    shares = split(np.ones(65521, np.int64), 3, 2)
+    # Chi-square with 250 degrees of freedom beyond 470: probability below 1e-15.
+    each = 400
+    shares = split(np.ones(FIELD * each, np.int64), 3, 2)
     for share in shares:
-        counts = np.bincount(share.astype(np.int64) * 64 // FIELD, minlength=64)
-        expected = np.bincount(np.arange(FIELD) * 64 // FIELD)
-        assert float(((counts - expected) ** 2 / expected).sum()) < 200
+        counts = np.bincount(share, minlength=FIELD)
+        assert len(counts) == FIELD
+        assert float(((counts - each) ** 2 / each).sum()) < 470
 
 
 def test_splitting_twice_gives_other_shares() -> None:
@@ -69,7 +72,7 @@ def test_summed_shares_give_the_sum_of_secrets() -> None:
     shares = [split(secret, 5, 3) for secret in secrets]
     members = range(3, 60)
     held = {point: add_shares(shares[member][point - 1] for member in members) for point in (5, 2, 4)}
-    assert all(share.dtype == np.uint16 for share in held.values())
+    assert all(share.dtype == np.uint8 for share in held.values())
     total = combine(held, 3, len(members))
     assert total.dtype == np.int64
     assert total.tolist() == np.sum([secrets[member] for member in members], axis=0).tolist()
@@ -105,8 +108,8 @@ def test_shares_of_another_shape_type_or_point_are_refused() -> None:
     for point in (0, -1, FIELD, FIELD + 1):
         with pytest.raises(SealError, match=f"point {point}"):
             combine({1: shares[1], point: shares[2]}, 2, 1)
-    too_large = np.full(64, FIELD, np.uint16)
-    with pytest.raises(SealError, match="not below 65521"):
+    too_large = np.full(64, FIELD, np.uint8)
+    with pytest.raises(SealError, match="not below 251"):
         add_shares([shares[1], too_large])
     with pytest.raises(SealError, match="no shares"):
         add_shares([])
@@ -119,26 +122,46 @@ def test_impossible_numbers_of_shares_are_refused(num_shares: int, threshold: in
 
 
 def test_a_secret_that_the_field_cannot_hold_is_refused() -> None:
-    with pytest.raises(ValueError, match="larger than 32760"):
-        split(np.array([32761]), 3, 2)
+    with pytest.raises(ValueError, match="larger than 125"):
+        split(np.array([126]), 3, 2)
+    shares = dict(enumerate(split(np.array([125]), 3, 2), start=1))
+    with pytest.raises(ValueError, match="a sum of up to 126 does not fit the field of 251 elements"):
+        combine(shares, 2, 126)
+
+
+def test_the_field_holds_the_sums_of_every_profile_and_a_point_for_each_client() -> None:
+    for profile in PROFILES.values():
+        assert 2 * profile.max_clients + 1 <= FIELD
+        assert profile.max_clients <= LARGEST_SUM
+        assert profile.max_clients < FIELD
 
 
 def test_known_answer() -> None:
-    # f(x) = -1 + 65520 x + 40000 x^2 and g(x) = 64 + 2 x + 65519 x^2 in Python integers, at 2, 3 and 65520.
-    points = (2, 3, 65520)
+    # f(x) = -1 + 250 x + 200 x^2 and g(x) = 64 + 2 x + 249 x^2 in Python integers, at 2, 3 and 250.
+    points = (2, 3, 250)
     shares = {
-        x: np.array([(-1 + 65520 * x + 40000 * x**2) % FIELD, (64 + 2 * x + 65519 * x**2) % FIELD], np.uint16)
-        for x in points
+        x: np.array([(-1 + 250 * x + 200 * x**2) % 251, (64 + 2 * x + 249 * x**2) % 251], np.uint8) for x in points
     }
-    assert {x: share.astype("<u2").tobytes().hex() for x, share in shares.items()} == {
-        2: "1b713c00",
-        3: "877e3400",
-        65520: "409c3c00",
-    }
+    assert {x: share.tobytes().hex() for x, share in shares.items()} == {2: "2c3c", 3: "2734", 250: "c83c"}
     assert combine(shares, 3, 64).tolist() == [-1, 64]
 
 
 def test_evaluation_at_large_points_does_not_overflow() -> None:
-    secret = np.array([-32760, 32760, -1], np.int64)
-    shares = split(secret, 300, 2)
-    assert combine({300: shares[299], 299: shares[298], 1: shares[0]}, 2, 32760).tolist() == secret.tolist()
+    secret = np.array([-125, 125, -1] * 200, np.int64)
+    shares = split(secret, 250, 3)
+    few = {250: shares[249], 249: shares[248], 248: shares[247], 1: shares[0]}
+    assert combine(few, 3, 125).tolist() == secret.tolist()
+
+
+def test_a_share_that_is_made_up_gives_a_small_key_as_rarely_as_is_claimed() -> None:
+    """Each coefficient is then uniform: within 64 of zero with a probability of 129 / 251."""
+    count = 100_000
+    shares = split(np.zeros(count, np.int64), 3, 2)
+    made_up = np.random.default_rng(0).integers(0, FIELD, count).astype(np.uint8)
+    both = {1: shares[0].astype(np.int64), 2: made_up.astype(np.int64)}
+    # Lagrange at 0 with points 1 and 2: 2 f(1) - f(2).
+    key = (2 * both[1] - both[2]) % FIELD
+    small = float(np.mean((key <= 64) | (key >= FIELD - 64)))
+    assert abs(small - 129 / 251) < 6 * math.sqrt(0.25 / count)  # six standard deviations
+    with pytest.raises(SealError, match="give no sum of keys"):
+        combine({1: shares[0], 2: made_up}, 2, 64)

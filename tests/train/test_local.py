@@ -284,6 +284,10 @@ def test_a_stop_asked_for_in_a_step_passes_through_and_leaves_the_model_usable()
     assert not model.module.training
 
 
+def test_a_result_shows_no_weight() -> None:
+    assert "vector" not in repr(train(make_model(), in_steps(1)))
+
+
 def test_every_step_is_reported() -> None:
     model = make_model()
     reports: list[StepReport] = []

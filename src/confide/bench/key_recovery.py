@@ -197,7 +197,7 @@ def attack_onetime(updates: Updates) -> list[Attempt]:
         client.open(one.context, num_members=updates.num_clients, bodies=[one.total], key_shares=released)
         for one, released in zip(rounds, shares, strict=True)
     ]
-    by_point = {point: np.frombuffer(share, "<u2").astype(np.uint16) for point, share in shares[0].items()}
+    by_point = {point: np.frombuffer(share, np.uint8) for point, share in shares[0].items()}
     summed_key = shamir.combine(by_point, threshold, updates.num_clients).astype(object)
     known = {_SUMMED_KEY: summed_key}
     return _attack_exact(updates, profile, rounds, results, onetime_pair, bound=updates.num_clients, known=known)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from confide.bench.memory import peak_resident_mb, resident_mb
+from confide.bench.sealing_bytes import count_round
 from confide.bench.sealing_work import BASELINE, SealingRow, SealingWork
 from confide.membership.frames import FrameSpec, sum_to_bytes, write_frames
 from confide.membership.groupkey import encrypt_for_group, new_key_part
@@ -160,6 +161,16 @@ def measure_row(work: SealingWork) -> SealingRow:
     opened, open_seconds = _open(bench, last.bodies, shares, work)
     errors = opened - np.sum(updates, axis=0, dtype=np.float64)
     keys = _key_material(bench, work.num_values)
+    sent = count_round(
+        roster=bench.roster,
+        run=_RUN,
+        sealing_digest=bench.client.digest,
+        num_values=work.num_values,
+        frames_bytes=alone.num_bytes,
+        total_bytes=len(sum_to_bytes(last.bodies, bench.spec(work.num_values))),
+        envelopes=keys.envelopes,
+        released=_released_bodies(bench, shares),
+    )
     seal_seconds = (alone.seconds, *(seconds for one in passes for seconds in one.seal_seconds))
     add_seconds = tuple(one.add_seconds for one in passes)
     scheme, _, profile = work.scheme.partition("/")
@@ -176,9 +187,10 @@ def measure_row(work: SealingWork) -> SealingRow:
         open_cpu_seconds=open_seconds,
         frame_cpu_seconds=alone.frame_seconds,
         key_cpu_seconds=keys.cpu_seconds,
-        upload_bytes_per_value=alone.num_bytes / work.num_values,
-        download_bytes_per_value=_download_bytes(bench, last.bodies, shares, keys, work.num_values) / work.num_values,
-        key_bytes_per_peer=keys.bytes_per_peer,
+        upload_bytes_per_value=sent.upload / work.num_values,
+        download_bytes_per_value=sent.download / work.num_values,
+        vector_bytes_per_value=alone.num_bytes / work.num_values,
+        key_bytes_per_peer=sum(map(len, keys.envelopes.values())) / work.num_clients,
         seal_memory_mb=alone.memory_mb,
         peak_mb=peak_resident_mb(),
         max_abs_error=float(np.abs(errors).max()),
@@ -267,8 +279,7 @@ def _open(
 
 @dataclass(frozen=True, kw_only=True)
 class _KeyMaterial:
-    bytes_per_peer: float
-    group_bytes: int
+    envelopes: Mapping[str, bytes]
     cpu_seconds: float
 
 
@@ -285,18 +296,13 @@ def _key_material(bench: Bench, num_values: int) -> _KeyMaterial:
     context = bench.context(0, num_values)
     clock = CpuClock()
     envelopes = clock.run(lambda: holder.address(context, bench.client.begin(context)))
-    return _KeyMaterial(
-        bytes_per_peer=sum(map(len, envelopes.values())) / len(bench.identities),
-        group_bytes=sum(len(envelope) for name, envelope in envelopes.items() if name.startswith("group ")),
-        cpu_seconds=clock.seconds,
-    )
+    return _KeyMaterial(envelopes=envelopes, cpu_seconds=clock.seconds)
 
 
-def _download_bytes(
-    bench: Bench, bodies: Sequence[bytes], shares: Mapping[int, bytes], keys: _KeyMaterial, num_values: int
-) -> int:
-    """The framed sum; each released share, encrypted for the clients and signed; a group key's part of each member."""
-    released = sum(
-        SIGNATURE_BYTES + len(encrypt_for_group(new_key_part(), share, b"bench")) for share in shares.values()
-    )
-    return len(sum_to_bytes(bodies, bench.spec(num_values))) + released + keys.group_bytes
+def _released_bodies(bench: Bench, shares: Mapping[int, bytes]) -> dict[str, bytes]:
+    """Each share as it is released: encrypted for the clients, and signed."""
+    key = new_key_part()
+    return {
+        f"release {bench.roster.names[point - 1]}": bytes(SIGNATURE_BYTES) + encrypt_for_group(key, share, b"bench")
+        for point, share in shares.items()
+    }

@@ -52,10 +52,12 @@ class SealingRow:
         seal_cpu_seconds, add_cpu_seconds, open_cpu_seconds: every sample, in order.
         frame_cpu_seconds: signing one client's upload, in addition.
         key_cpu_seconds: for one client and round: drawing the key, sharing it, putting the shares in envelopes.
-        upload_bytes_per_value: whole frames, with headers and signatures.
-        download_bytes_per_value: the framed sum and all that opening it takes: the released shares that a server sends
-            on, and the envelopes with the parts of the group key. Envelopes with key shares, which come before, are not
-            in it.
+        upload_bytes_per_value: all that one client sends in a round: its framed vector, its envelopes, its released
+            share, and the messages around them.
+        download_bytes_per_value: all that one client gets in a round: the framed sum, the members' envelopes with key
+            shares and with parts of the group key, the released shares that a server sends on, the list of members and
+            its signatures, and the messages around them.
+        vector_bytes_per_value: of the framed vector alone, with headers and signatures.
         key_bytes_per_peer: the envelopes of one client to one other in one round.
         seal_memory_mb: the most memory while one client seals and frames its vector and drops each frame, beyond what
             there was before, the vector included; 10**6 bytes.
@@ -77,6 +79,7 @@ class SealingRow:
     key_cpu_seconds: float
     upload_bytes_per_value: float
     download_bytes_per_value: float
+    vector_bytes_per_value: float
     key_bytes_per_peer: float
     seal_memory_mb: float
     peak_mb: float

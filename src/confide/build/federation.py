@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from confide.build.sealing import (
 )
 from confide.config.schema import Config
 from confide.data.examples import TokenizedClient
+from confide.errors import ConfigError
 from confide.evaluate.heldout import HeldOutLoss
 from confide.federate import Federation
 from confide.global_state import GlobalState
@@ -26,7 +28,7 @@ from confide.membership.identity import Identity
 from confide.membership.roster import Roster
 from confide.model.lora import AdaptedModel, travelling_slots
 from confide.parties.client import Client, ClientRules
-from confide.parties.key_holder import KeyHolder
+from confide.parties.key_holder import MOST_DILUTION, KeyHolder
 from confide.parties.payload import num_sealed_values
 from confide.parties.server import PayloadShape, RoundPlan, Server, Upload
 from confide.parties.state import ClientState
@@ -79,6 +81,7 @@ def build_federation(
     sealing = build_sealing(config, roster, threshold)
     privacy = _privacy(config)
     rules = _rules(config, model.layout, num_clients=len(clients), sealing=sealing.client)
+    _check_weights({client.name: rules.weight(len(client.train)) for client in clients})
     trainer = LocalTrainer(model, local_settings(config), seed=config.run.seed)
     start = ClientState(shared=GlobalState(layout=model.layout, round_number=0, adapter=model.read()))
     parties = [
@@ -194,6 +197,19 @@ def describe_protection(config: Config, federation: Federation) -> list[str]:
             "caution: federation.min_clients is below 3: of a sum of two, each member knows the other's update"
         )
     return [*lines, f"privacy: {federation.notes.privacy}"]
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+    """Refuses a federation in which one client outweighs the others so far that no client would sign a list with it."""
+    heaviest = max(weights, key=lambda name: weights[name])
+    median = median_low(weights.values())
+    if weights[heaviest] > MOST_DILUTION * median:
+        raise ConfigError(
+            f"client {heaviest} weighs {weights[heaviest]:g} (its number of examples), more than {MOST_DILUTION} times "
+            f"the median client's {median:g}: next to nothing of the others' updates would be left, and the sum would "
+            "be nearly its own update. Set federation.max_weight to cap weights, or federation.weights to "
+            '"equal".'
+        )
 
 
 def build_optimizer(config: Config) -> ServerOptimizer:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from confide.bench.sealing_work import SealingRow
     from confide.bench.training import TrainingBenchmark
 
-_TABLE_WIDTH = 96  # a number cut off would be worse than a line that wraps
+_TABLE_WIDTH = 108  # a number cut off would be worse than a line that wraps
 
 
 def bench_training_command(
@@ -165,9 +165,9 @@ def _print_sealing(result: "SealingBenchmark") -> None:
     )
     Console(width=max(_TABLE_WIDTH, console.width), highlight=False).print(_sealing_table(result.rows))
     console.print(
-        "seal, add, open: millions of values per CPU second, add per client; up, down: bytes per value, whole frames;\n"
-        "key: bytes of key material for each client and round; MB: memory while sealing, beyond the vector; errors of "
-        "the sum"
+        "seal, add, open: millions of values per CPU second, add per client; up, down: bytes per value of all that a "
+        "client sends\nand gets in a round; vector: of its sealed values alone, in whole frames; key: bytes of key "
+        "material for each client and\nround; MB: memory while sealing, beyond the vector; errors of the sum"
     )
     for name, reason in result.missing.items():
         console.print(f"without {name}, and so without ratios: {reason}")
@@ -195,7 +195,7 @@ def _sealing_table(rows: "Sequence[SealingRow]") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    names = ("", "seal", "add", "open", "up", "down", "key", "MB", "max error", "RMS error")
+    names = ("", "seal", "add", "open", "up", "down", "vector", "key", "MB", "max error", "RMS error")
     table = Table(*names, box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
@@ -208,6 +208,7 @@ def _sealing_table(rows: "Sequence[SealingRow]") -> "Table":
             _three_digits(row.open_values_per_cpu_second / 1e6),
             f"{row.upload_bytes_per_value:.2f}",
             f"{row.download_bytes_per_value:.2f}",
+            f"{row.vector_bytes_per_value:.2f}",
             f"{row.key_bytes_per_peer:.0f}",
             f"{row.seal_memory_mb:.0f}",
             f"{row.max_abs_error:.1e}",

@@ -120,6 +120,7 @@ class RunDisplay:
         self._clients: TaskID | None = None
         self._steps: TaskID | None = None
         self._client = ""
+        self._trained: set[str] = set()
 
     @contextmanager
     def live(self) -> Iterator["RunDisplay"]:
@@ -134,6 +135,7 @@ class RunDisplay:
             self._rounds = self._progress.add_task("rounds", total=num_rounds, note="", completed=round_number - 1)
             self._clients = self._progress.add_task("clients", total=num_clients, note="")
         self._progress.reset(self._clients, total=num_clients)
+        self._trained.clear()
         self._stop.check()
 
     def round_finished(self, record: "RoundRecord", num_rounds: int) -> None:
@@ -153,7 +155,8 @@ class RunDisplay:
             self._progress.reset(self._steps, total=report.num_steps, description=client)
         self._progress.update(self._steps, completed=report.step, note=f"loss {report.loss:.3f}")
         if self._clients is not None and report.step == report.num_steps:
-            self._progress.advance(self._clients)
+            self._trained.add(client)  # once, also where a round is trained again
+            self._progress.update(self._clients, completed=len(self._trained))
         self._stop.check()
 
     def _clear(self) -> None:

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from confide.config.schema import SECTIONS
-from confide.config.sections import Form, Unit
+from confide.config.sections import Form, Range, Unit
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -108,6 +108,8 @@ def _range(metadata: Iterable[object]) -> str:
                 bounds.append(f"<= {bound}")
             case Lt(lt=bound):
                 bounds.append(f"< {bound}")
+            case Range(words=words):
+                bounds.append(words)
             case _:
                 pass
     return " and ".join(bounds)

@@ -85,6 +85,9 @@ SECTIONS: Mapping[str, type[Section]] = {
 }
 
 
+_FEWEST_ROUNDS_OF_A_SCALED_RAMP = 2
+
+
 def _is_scaffold(config: Config) -> bool:
     return config.federation.server_optimizer == "scaffold"
 
@@ -255,6 +258,27 @@ RULES: tuple[Rule, ...] = (
         is_broken=lambda config: config.prune.ramp_start >= config.prune.ramp_end,
     ),
     Rule(
+        keys=("prune.ramp_start", "federation.rounds"),
+        law="a ramp starts within the run: before that nothing is pruned",
+        advice='Lower prune.ramp_start, raise federation.rounds, or set prune.schedule to "scaled-ramp", which follows '
+        "the number of rounds.",
+        is_broken=lambda config: (
+            config.prune.mask != "none"
+            and config.prune.schedule == "ramp"
+            and config.prune.ramp_start >= config.federation.rounds
+        ),
+    ),
+    Rule(
+        keys=("prune.schedule", "federation.rounds"),
+        law="a scaled ramp leaves the first round unpruned, so it takes two rounds at least",
+        advice='Raise federation.rounds, or set prune.schedule to "constant".',
+        is_broken=lambda config: (
+            config.prune.mask != "none"
+            and config.prune.schedule == "scaled-ramp"
+            and config.federation.rounds < _FEWEST_ROUNDS_OF_A_SCALED_RAMP
+        ),
+    ),
+    Rule(
         keys=("seal.scheme", "seal.profile"),
         law='the profile "ultra" exists for the scheme "onetime" only',
         advice='Set seal.profile to "compact" or "precise".',
@@ -262,10 +286,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         keys=("seal.scheme", "federation.min_clients"),
-        law="onetime never opens the update of one client alone",
+        law="a sealed round never opens the update of one client alone",
         advice="Set federation.min_clients to 2 or more (3 keeps two members from seeing each other's), or seal.scheme "
         'to "plain".',
-        is_broken=lambda config: config.seal.scheme == "onetime" and config.federation.min_clients < 2,
+        is_broken=lambda config: config.seal.scheme != "plain" and config.federation.min_clients < 2,
     ),
     Rule(
         keys=("data.clients", "seal.threshold"),

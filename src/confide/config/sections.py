@@ -6,7 +6,7 @@ Defaults stand here and nowhere else. What two keys must not say together stands
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,21 @@ class Form:
     words: str
 
 
+@dataclass(frozen=True)
+class Range:
+    """The range of a number, in words, where it has a gap."""
+
+    words: str
+
+
 _NOT_EMPTY = Form("text that is not empty")
+
+
+def _zero_or_a_range(value: float) -> float:
+    """A fixed-point range that makes sense for the weights of a model; 0 stands for the profile's own."""
+    if value != 0 and not 1e-12 <= value <= 1e6:
+        raise ValueError("a range is 0, or 1e-12 to 1e6")
+    return value
 
 
 class Section(BaseModel):
@@ -361,12 +375,18 @@ class SealSection(Section):
     """Processes that seal one client's update with "onetime": more than one pays for large adapters on idle cores.
     Speed only: the sum is the same."""
 
-    initial_range: Annotated[float, Field(ge=0), Unit("weight")] = 0.0
+    initial_range: Annotated[
+        float,
+        AfterValidator(_zero_or_a_range),
+        Range("= 0, or >= 1e-12 and <= 1e6"),
+        Unit("weight"),
+    ] = 0.0
     """Largest size of an update's values in the first round; later ranges follow from the last opened sum. 0 takes the
     profile's own, 0.125 to 0.5."""
 
     max_saturated: Annotated[float, Field(ge=0, lt=1), Unit("fraction of values")] = 1e-3
-    """Share of an update's values that may lie outside the range; with more the run stops."""
+    """Share of an update's values that may lie outside the range; with more the round is done again in a wider one, up
+    to 64 times as wide, and then the run stops."""
 
 
 class PrivacySection(Section):

@@ -20,6 +20,7 @@ from confide.global_state import GlobalState
 from confide.membership.frames import FrameSpec, sum_from_bytes, write_frames
 from confide.membership.memberlist import Entry, MemberList
 from confide.messages import (
+    MAX_WIDENINGS,
     CatchUpRequest,
     JoinReply,
     JoinRequest,
@@ -180,6 +181,14 @@ class Client:
         pending = self._pending() if counted else None
         return self.state if pending is None else pending.state
 
+    def forget_pending(self) -> None:
+        """Forgets what would take effect with the opening of its last upload: for a run that goes on no more.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        self._store.save(None)
+
     def _join(self) -> Message:
         shared = self.state.shared
         return JoinReply(
@@ -205,7 +214,7 @@ class Client:
                 f"expected at least {weight:.6g}, as client {self.name} weighs, and at most {MAX_WEIGHT:.6g}"
             )
         ratio = weight / request.reference_weight
-        payload = self._payload()
+        payload = self._widened(self._payload(), request)
         control, own_control = self._controls(payload.trained)
         result = self._trainer.train(
             client=self.name,
@@ -228,10 +237,12 @@ class Client:
             change = control_change(
                 control, update, num_steps=result.metrics.num_steps, learning_rate=rules.learning_rate(number)
             )
-            own = replace(own, controls={**state.controls, payload.trained.digest: own_control + change})
         update = rules.pruning.zero_own(start, update, payload.trained, number) + self._remainder(payload.trained)
         values = payload.gather(update, change, weight_ratio=ratio)
         arrived, saturated = arrive(self._sealing, values, payload, max_saturated=rules.max_saturated)
+        if change is not None:
+            moved = own_control + payload.arrived_change(arrived, weight_ratio=ratio)
+            own = replace(own, controls={**state.controls, payload.trained.digest: moved})
         rest = payload.remainder(update, arrived, weight_ratio=ratio)
         if rest.any() or payload.trained.digest in state.remainders:
             own = replace(own, remainders={**state.remainders, payload.trained.digest: rest})
@@ -255,7 +266,8 @@ class Client:
             body=pack_parts(parts),
         ).to_bytes()
         # Last, when nothing can fail any more but the writing itself.
-        self._store.save(Pending(state=own, entry=entry, reference_weight=request.reference_weight).to_bytes())
+        pending = Pending(state=own, entry=entry, reference_weight=request.reference_weight, widening=request.widening)
+        self._store.save(pending.to_bytes())
         self.figures = {name: float(figure) for name, figure in figures.items()}
         return reply
 
@@ -272,24 +284,26 @@ class Client:
     def _sign(self, request: SignRequest) -> Message:
         self._check_round(request.round_number)
         members = MemberList.from_bytes(request.body)
-        signature = self._keys.sign_list(members, self._expected(self._payload()))
+        _, expected = self._listed(members)
+        signature = self._keys.sign_list(members, expected)
         return SignReply(run=self._run, round_number=request.round_number, client=self.name, signature=signature.hex())
 
     def _release(self, request: ReleaseRequest) -> Message:
         self._check_round(request.round_number)
         members, parts = _with_members(request.body)
         signatures = {name: from_hex(signature) for name, signature in request.signatures.items()}
-        body = self._keys.release(members, signatures, parts, self._expected(self._payload()))
+        _, expected = self._listed(members)
+        body = self._keys.release(members, signatures, parts, expected)
         return ReleaseReply(run=self._run, round_number=request.round_number, client=self.name, body=body)
 
     def _open(self, request: OpenRequest) -> bytes:
         began = time.perf_counter()
         state, rules, number = self.state, self._rules, request.round_number
         self._check_round(number)
-        payload, pending = self._payload(), self._pending()
         members, parts = _with_members(request.body)
+        payload, expected = self._listed(members)
         released = {name.removeprefix("release "): part for name, part in parts.items() if name.startswith("release ")}
-        key_shares = self._keys.read_released(members, released, parts, self._expected(payload))
+        key_shares = self._keys.read_released(members, released, parts, expected)
         total = parts.get("sum", b"")
         bodies = sum_from_bytes(total, self._spec(payload), self._sealing.check_sum)
         self._keys.check_sum(members, total)
@@ -308,6 +322,7 @@ class Client:
                 f"round {number}: the server optimiser made the global adapter NaN or infinite. "
                 "Lower federation.server_learning_rate or train.learning_rate."
             )
+        pending = self._pending()
         own = pending.state if pending is not None and pending.entry in members.entries else state
         metrics = {
             "step_norm": float(np.linalg.norm(shared.adapter - state.shared.adapter)),
@@ -347,10 +362,12 @@ class Client:
 
     def _catch_up(self, request: CatchUpRequest) -> Message:
         state = self.state
-        if request.round_number <= state.shared.round_number:
+        number, digest = state.shared.round_number, state.shared.digest
+        if (request.round_number, request.adapter_digest) == (number, digest):
+            return self._join()  # it is there, and could not say so
+        if request.round_number < number:  # of its own round it takes another state, if enough others signed for it
             raise MessageError(
-                f"client {self.name} has done {state.shared.round_number} rounds and does not go back to round "
-                f"{request.round_number}"
+                f"client {self.name} has done {number} rounds and does not go back to round {request.round_number}"
             )
         data = self._keys.take_over(
             self._run,
@@ -396,13 +413,33 @@ class Client:
             chunk_values=self._sealing.chunk_values,
         )
 
-    def _expected(self, payload: Payload) -> Expected:
-        pending = self._pending()
-        return Expected(
+    def _widened(self, payload: Payload, request: TrainRequest) -> Payload:
+        """The payload in the range that a request asks for; where there is no range, none can be wider."""
+        most = MAX_WIDENINGS if payload.limits else 0
+        if not 0 <= request.widening <= most:
+            raise MessageError(
+                f"round {request.round_number} is asked for in a range doubled {request.widening} times, expected 0 to "
+                f"{most}"
+            )
+        return payload.widened(request.widening)
+
+    def _listed(self, members: MemberList) -> tuple[Payload, Expected]:
+        """What a list opens to, and what this client knows for the list to agree with.
+
+        The range is the one that this client sealed in; where the list does not hold its upload, any that the round
+        may take.
+        """
+        payload, pending = self._payload(), self._pending()
+        if pending is not None and pending.entry in members.entries:
+            payload = payload.widened(pending.widening)
+        else:
+            payload = payload.widened(payload.widening_to(members.limit))
+        expected = Expected(
             context=self._context(payload),
             entry=None if pending is None else pending.entry,
             reference_weight=None if pending is None else pending.reference_weight,
         )
+        return payload, expected
 
     def _pending(self) -> Pending | None:
         kept = self._store.load()

@@ -7,6 +7,8 @@ that the members give to clients and not to the server.
 """
 
 import hashlib
+import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,13 +25,17 @@ from confide.membership.tried import TriedSums
 from confide.seal.scheme import ClientSealing, SealContext, SealingRound
 
 MOST_DILUTION = 256
-"""Largest ratio of a round's reference weight to its members' weights together.
+"""Largest ratio of a round's reference weight to the lower median of its members' weights.
 
-Sealed values are multiplied by weight / reference weight and then rounded: with a larger ratio a server could make
-what is left of a round vanish in rounding. Beyond 256, at most 8 of the 16 bits of the profile "compact" are left.
+Sealed values are multiplied by weight / reference weight and then rounded: with a larger ratio one member, or a server,
+could make the others' updates vanish in rounding, and the sum would be nearly one member's own. At 256 at least half of
+the members keep at least 8 of the 16 bits of the profile "compact". The median, as one member's own weight does not
+move it far; of two, the smaller.
 """
 
 _SHARE, _GROUP, _STATE = "share", "group", "state"
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +156,7 @@ class KeyHolder:
     def read_released(
         self, members: MemberList, released: Mapping[str, bytes], envelopes: Mapping[str, bytes], expected: Expected
     ) -> dict[int, bytes]:
-        """Decrypts released shares.
+        """Decrypts released shares; one that is not its holder's is left out, with a warning.
 
         Args:
             members: the list they were released for.
@@ -162,17 +168,27 @@ class KeyHolder:
             Shares of the summed key (secret) by their holder's point in the roster; none in a scheme without.
 
         Raises:
-            MessageError: the list is wrong, or a share is not its holder's.
+            MessageError: the list is wrong, or so many shares are left out that too few remain.
         """
         self._check(members, expected)
         if not self._sealing.needs_release:
             return {}
         group_key = self._group_key(members, envelopes, expected.context)
-        shares = {}
+        shares, wrong = {}, []
         for name, body in released.items():
-            check_release(self.roster, members, name, body)
-            share = decrypt_for_group(group_key, body[SIGNATURE_BYTES:], share_context(members, name))
+            try:
+                check_release(self.roster, members, name, body)
+                share = decrypt_for_group(group_key, body[SIGNATURE_BYTES:], share_context(members, name))
+            except MessageError as error:
+                _logger.warning("client %s leaves out the share that %s released: %s", self.name, name, error)
+                wrong.append(f"{name}: {error}")
+                continue
             shares[self.roster.point_of(name)] = share
+        if wrong and len(shares) < self._threshold:
+            raise MessageError(
+                f"{len(shares)} of {len(released)} released shares can be read, {self._threshold} are needed to open. "
+                f"Wrong are those of {'; '.join(wrong)}"
+            )
         return shares
 
     def sign_adapter(self, run: str, round_number: int, adapter_digest: str) -> bytes:
@@ -267,11 +283,12 @@ class KeyHolder:
                 f"the list has {len(members.entries)} members; client {self.name} opens no sum of fewer than "
                 f"{self._min_clients} (federation.min_clients)"
             )
-        if members.reference_weight > MOST_DILUTION * members.total_weight:
+        if members.reference_weight > MOST_DILUTION * statistics.median_low(members.weights.values()):
             raise MessageError(
-                f"the reference weight is more than {MOST_DILUTION} times what the listed members weigh together: next "
-                "to nothing of their updates would be left. If the heaviest client is gone for good, `confide resume` "
-                "plans the round without it"
+                f"the reference weight is more than {MOST_DILUTION} times the median weight of the listed members: one "
+                "client outweighs the others, next to nothing of the others' updates would be left, and the sum would "
+                "be nearly its own update. Set federation.max_weight. If that client is gone for good, "
+                "`confide resume` plans the round without it"
             )
         for entry in members.entries:
             self.roster.point_of(entry.client)

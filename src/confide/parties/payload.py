@@ -8,21 +8,22 @@ opens with the rest, and its root bounds every client's largest value while show
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from confide.aggregate.step import GlobalStep, payload_layout
 from confide.errors import SaturationError
 from confide.global_state import GlobalState
+from confide.messages import MAX_WIDENINGS
 from confide.prune.masks import Mask
 from confide.prune.plan import Pruning
 from confide.seal.scheme import ClientSealing
 from confide.update import Layout, Vector
 
-_HEADROOM = 2.0
-_SLOWEST_FALL = 0.5
-_SMALLEST_LIMIT = 1e-12
+_HEADROOM = 4.0  # costs two bits of each value; without it a round is often trained twice
+_STEEPEST_FALL = 0.8  # a quiet round tells little about the one after it
+_SMALLEST_LIMIT, _LARGEST_LIMIT = 1e-12, 2.0**57  # doubled MAX_WIDENINGS times it is no more than a list takes, 2**64
 _NO_RANGE = 1.0
 
 
@@ -34,18 +35,28 @@ class Payload:
         trained: the slots that train in this round.
         mask: the coordinates of the update that travel, bool over `trained`; None for all.
         with_control: whether a control change travels behind the update.
-        limits: fixed-point range of the update, and of the control change; empty where there is no range.
+        limits: fixed-point range of the update, and of the control change, as planned; empty where there is no range.
+        widening: how often the range was doubled since, because an update did not fit.
     """
 
     trained: Layout
     mask: Mask | None
     with_control: bool
     limits: tuple[float, ...]
+    widening: int = 0
 
     @property
     def limit(self) -> float:
         """The range that the sealed vector is quantised in."""
-        return self.limits[0] if self.limits else _NO_RANGE
+        return self.limits[0] * 2.0**self.widening if self.limits else _NO_RANGE
+
+    def widened(self, widening: int) -> "Payload":
+        """The same payload in 2**widening times the planned range."""
+        return replace(self, widening=widening)
+
+    def widening_to(self, limit: float) -> int:
+        """By how many doublings the planned range becomes `limit`; 0 if by none that a round may take."""
+        return next((one for one in range(MAX_WIDENINGS + 1) if self.widened(one).limit == limit), 0)
 
     @property
     def layout(self) -> Layout:
@@ -95,16 +106,17 @@ class Payload:
         return np.concatenate([update, controls / np.float32(self._control_scale)])
 
     def next_limits(self, opened: Vector) -> tuple[float, ...]:
-        """The ranges of the next round of these slots: twice what bounds every client's largest value of this one.
+        """The ranges of the next round of these slots: four times what bounds every client's largest value of this one.
 
-        Never less than half the range before, so that one quiet round does not make the next one saturate. Where a
-        client's largest value was outside the range, the next one is at least twice as wide.
+        Never less than 0.8 of the range before, so that one quiet round does not make the next one saturate. Where a
+        client's largest value was outside the range, the next one is at least four times as wide. A widened round
+        counts with what its updates needed: a server that widens without need leaves no trace in the rounds after.
         """
         peaks = opened[opened.size - len(self.limits) :]
         return tuple(
-            float(np.float32(max(bound * _HEADROOM, limit * _SLOWEST_FALL, _SMALLEST_LIMIT)))
+            float(np.float32(min(max(bound * _HEADROOM, limit * _STEEPEST_FALL, _SMALLEST_LIMIT), _LARGEST_LIMIT)))
             for limit, bound in (
-                (limit, limit * math.sqrt(max(0.0, float(peak) / self.limit)))
+                (limit, limit * 2.0**self.widening * math.sqrt(max(0.0, float(peak) / self.limit)))
                 for limit, peak in zip(self.limits, peaks, strict=True)
             )
         )
@@ -123,6 +135,19 @@ class Payload:
         rest = update.copy()
         rest[self.mask] -= sent
         return rest
+
+    def arrived_change(self, arrived: Vector, *, weight_ratio: float) -> Vector:
+        """What a control change became on the way: what its client adds to its own control variate.
+
+        The opened sum moves the common control variate by what arrived of all members. Were a client's own moved by
+        what it sent, the common one would no longer be their mean.
+
+        Args:
+            arrived: what `gather`'s values became on the way.
+            weight_ratio: as in `gather`.
+        """
+        part = arrived[self.num_update_values :][: self.trained.num_values]
+        return part / np.float32(self._control_scale) / np.float32(weight_ratio)
 
     @property
     def _control_scale(self) -> float:
@@ -156,10 +181,8 @@ def check_saturation(num_saturated: int, num_values: int, *, limit: float, max_s
     """
     if num_saturated > max_saturated * num_values:
         raise SaturationError(
-            f"{num_saturated} of {num_values} values lie outside the range of +-{limit:.3g} that sealing carries in "
-            f"this round; seal.max_saturated allows {max_saturated:.3g} of them. In the first round "
-            "set seal.initial_range higher; later start a new run with a higher seal.max_saturated or a lower learning "
-            "rate."
+            f"{num_saturated} of {num_values} values (a share of {num_saturated / num_values:.3g}) lie outside the "
+            f"range of +-{limit:.3g} that sealing carries in this round; seal.max_saturated allows {max_saturated:.3g}"
         )
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from confide.errors import AgreementError, MessageError, RoundFailedError
 from confide.global_state import GlobalState
-from confide.membership.frames import FrameSpec, read_frames, sum_to_bytes
+from confide.membership.frames import HEADER_BYTES, FrameSpec, read_frames, sum_to_bytes
 from confide.membership.memberlist import Entry, MemberList
 from confide.membership.release import check_release
-from confide.membership.roster import Roster
+from confide.membership.roster import SIGNATURE_BYTES, Roster
 from confide.membership.statements import adapter_statement, member_list_statement
 from confide.messages import (
     CatchUpRequest,
@@ -41,7 +41,7 @@ from confide.update import Layout
 
 LARGEST_FIGURE = 1e30
 SPARE_SHARES = 2
-_MAX_ENVELOPE_BYTES = 1 << 16
+MAX_ENVELOPE_BYTES = 1 << 14
 ENVELOPES = ("share", "group")
 """What every member of a round addresses to every client: a share of its key, and a part of the round's group key."""
 FIGURES = frozenset(
@@ -158,6 +158,8 @@ class Server:
         self._shape = shape
         self._weight = weight
         self._sealing = sealing
+        recipients = self.clients if sealing.needs_release else ()
+        self._envelopes = frozenset(f"{what} {to}" for what in ENVELOPES for to in recipients)
 
     def plan(self, state: ServerState) -> RoundPlan:
         """Draws the next round's cohort; the same for the same seed and round."""
@@ -188,14 +190,21 @@ class Server:
         self._check_adapter_signature(client, reply)
         return reply
 
-    def train_requests(self, plan: RoundPlan, signatures: Mapping[str, str]) -> dict[str, bytes]:
-        """Asks the cohort to train, showing who else holds the adapter it starts from."""
+    def train_requests(self, plan: RoundPlan, signatures: Mapping[str, str], *, widening: int = 0) -> dict[str, bytes]:
+        """Asks the cohort to train, showing who else holds the adapter it starts from.
+
+        Args:
+            plan: of the round.
+            signatures: under the digest of the adapter, by client.
+            widening: how often the round's range is doubled, because an update did not fit; at most `MAX_WIDENINGS`.
+        """
         request = TrainRequest(
             run=self.run,
             round_number=plan.round_number,
             cohort=list(plan.cohort),
             adapter_digest=plan.adapter_digest,
             reference_weight=plan.reference_weight,
+            widening=widening,
             signatures=dict(signatures),
         )
         return dict.fromkeys(plan.cohort, request.to_bytes())
@@ -205,7 +214,8 @@ class Server:
 
         Raises:
             MessageError: the reply is of another round or client, has another layout, another weight than follows from
-                what the client said when it joined, lacks figures, or its frames are not the client's for this round.
+                what the client said when it joined, lacks figures, is too long, lacks envelopes or has some too many,
+                or its frames are not the client's for this round.
         """
         self._check_sender(plan.round_number, client, reply)
         if reply.layout_digest != plan.shape.layout_digest:
@@ -217,15 +227,11 @@ class Server:
         if reply.weight != weight:
             raise MessageError(f"client {client} claims the weight {reply.weight:.6g}, by its examples it is {weight}")
         check_metrics(client, reply.metrics, required=("loss", "seconds"))
-        envelopes = unpack_parts(reply.body)
-        frames = envelopes.pop("frames", b"")
-        expected = {f"{what} {to}" for what in ENVELOPES for to in self.clients}
-        is_complete = envelopes.keys() == expected and max(map(len, envelopes.values())) <= _MAX_ENVELOPE_BYTES
-        if self.needs_release and not is_complete:
-            raise MessageError(f"client {client} did not address one share of its key to everybody in the roster")
+        spec = self._spec(plan, reply.limit)
+        frames, envelopes = self._unpack_upload(client, reply.body, spec)
         bodies = read_frames(
             frames,
-            self._spec(plan, reply.limit),
+            spec,
             self._roster.point_of(client),
             lambda statement, signature: self._roster.verify(client, statement, signature),
             self._sealing.check,
@@ -238,6 +244,29 @@ class Server:
             envelopes=envelopes,
             metrics=reply.metrics,
         )
+
+    def _unpack_upload(self, client: str, body: bytes, spec: FrameSpec) -> tuple[bytes, dict[str, bytes]]:
+        """An upload's frames and envelopes, as they came; nothing is copied of a body that is too long."""
+        most = (
+            len(pack_parts(dict.fromkeys(("frames", *self._envelopes), b"")))
+            + spec.num_chunks * (HEADER_BYTES + SIGNATURE_BYTES)
+            + sum(self._sealing.most_bytes(spec.values_in(chunk)) for chunk in range(spec.num_chunks))
+            + len(self._envelopes) * MAX_ENVELOPE_BYTES
+        )
+        if len(body) > most:
+            raise MessageError(f"client {client} uploads {len(body)} bytes, an upload of this round has at most {most}")
+        envelopes = unpack_parts(body)
+        frames = envelopes.pop("frames", b"")
+        if envelopes.keys() != self._envelopes:
+            raise MessageError(
+                f"client {client} sends {len(envelopes)} envelopes, or not those that it has to: expected are "
+                f"{len(self._envelopes)}, a share of its key and a part of the group key for everybody in the roster, "
+                "and none in a scheme without round keys"
+            )
+        longest = max(map(len, envelopes.values()), default=0)
+        if longest > MAX_ENVELOPE_BYTES:
+            raise MessageError(f"client {client} sends an envelope of {longest} bytes, at most {MAX_ENVELOPE_BYTES}")
+        return frames, envelopes
 
     def select(
         self, plan: RoundPlan, uploads: Mapping[str, Upload], failures: Mapping[str, str]
@@ -347,6 +376,10 @@ class Server:
                 "`confide resume` tries again with the same members."
             )
 
+    def enough_to_open(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
+        """As many released shares as open a sum, and `SPARE_SHARES` more, should one be wrong; the first by name."""
+        return {client: released[client] for client in sorted(released)[: self._threshold + SPARE_SHARES]}
+
     def open_requests(
         self,
         members: MemberList,
@@ -355,12 +388,8 @@ class Server:
         uploads: Mapping[str, Upload],
         current: frozenset[str],
     ) -> dict[str, bytes]:
-        """Sends the sealed sum, and what opens it, to every client that holds the state before this round.
-
-        As many shares as open it are sent, and `SPARE_SHARES` more, should one be wrong.
-        """
-        enough = self._threshold + SPARE_SHARES
-        shares = {f"release {client}": released[client] for client in sorted(released)[:enough]}
+        """Sends the sealed sum, and what opens it, to every client that holds the state before this round."""
+        shares = {f"release {client}": share for client, share in released.items()}
         return {
             client: OpenRequest(
                 run=self.run,
@@ -395,34 +424,46 @@ class Server:
         members: MemberList,
         opened: Mapping[str, OpenReply],
         failures: Mapping[str, str],
-    ) -> ServerState:
+    ) -> tuple[ServerState, dict[str, str]]:
         """Makes the state after the round from the clients' reports.
 
+        Returns:
+            The state that most clients computed, and why each other client is not in it; who computed another one
+            is behind, and catches up.
+
         Raises:
-            AgreementError: two clients computed different global states.
+            AgreementError: of different global states, none was computed by enough clients.
             RoundFailedError: fewer opened the sum than `min_clients`, or than the threshold: clients train only from an
                 adapter that so many of them signed for.
         """
-        digests = {reply.adapter_digest for reply in opened.values()}
-        if len(digests) > 1:
-            raise AgreementError(
-                f"round {plan.round_number}: the clients computed {len(digests)} different global adapters from one "
-                "sum. Check that all run the same Confide release and configuration."
-            )
         least = max(self._min_clients, self._threshold)
         if len(opened) < least:
             raise RoundFailedError(
                 f"round {plan.round_number}: only {len(opened)} clients opened the sum, {least} are needed "
                 f"(federation.min_clients, seal.threshold). {_reasons(failures)}. `confide resume` tries again."
             )
-        return ServerState(
+        holders: dict[str, list[str]] = {}
+        for client in sorted(opened):
+            holders.setdefault(opened[client].adapter_digest, []).append(client)
+        digest, current = max(holders.items(), key=lambda item: len(item[1]))
+        if len(current) < least:
+            told = "; ".join(f"{', '.join(clients)}: {one[:12]}" for one, clients in holders.items())
+            raise AgreementError(
+                f"round {plan.round_number}: the clients computed {len(holders)} different global adapters from one "
+                f"sum, and none of them was computed by {least} clients. {told}. Check that all run the same Confide "
+                "release and configuration."
+            )
+        reason = f"it computed another global adapter than {', '.join(current)}"
+        apart = {client: reason for client in sorted(opened) if client not in current}
+        after = ServerState(
             round_number=plan.round_number,
-            adapter_digest=next(iter(digests)),
-            current=frozenset(opened),
+            adapter_digest=digest,
+            current=frozenset(current),
             num_examples=state.num_examples,
-            signatures={client: reply.signature for client, reply in opened.items()},
-            counted=(state.counted | members.weights.keys()) - opened.keys(),
+            signatures={client: opened[client].signature for client in current},
+            counted=(state.counted | members.weights.keys()) - set(current),
         )
+        return after, {**failures, **apart}
 
     def state_request(self, state: ServerState, recipients: Sequence[str]) -> bytes:
         """Asks a client that is up to date for the global state, for `recipients`; for the server if there are none."""

@@ -15,7 +15,7 @@ from confide.errors import MessageError
 from confide.files import storage_error, write_atomic
 from confide.global_state import GlobalState
 from confide.membership.memberlist import Entry
-from confide.messages import pack_parts, unpack_parts
+from confide.messages import MAX_WIDENINGS, pack_parts, unpack_parts
 from confide.update import Vector
 
 _CLIENT = "client"
@@ -23,6 +23,7 @@ _NUM_SEEN = "num_seen"
 _ROUND = "round_number"
 _CONTROL = "control."
 _REMAINDER = "remainder."
+_OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ class ClientState:
 
     shared: GlobalState
     num_seen: int = 0
-    controls: Mapping[str, Vector] = field(default_factory=dict)
-    remainders: Mapping[str, Vector] = field(default_factory=dict)
+    controls: Mapping[str, Vector] = field(default_factory=dict, repr=False)
+    remainders: Mapping[str, Vector] = field(default_factory=dict, repr=False)
 
 
 def pack_own(client: str, state: ClientState) -> bytes:
@@ -79,15 +80,17 @@ class Pending:
         state: the client's state then; its global state is the one before the round.
         entry: how the upload must be listed.
         reference_weight: what its weight was divided by.
+        widening: how often the round's range was doubled before the upload was sealed in it.
     """
 
     state: ClientState
     entry: Entry
     reference_weight: float
+    widening: int
 
     def to_bytes(self) -> bytes:
         """Encodes it, without the global state."""
-        listed = {**asdict(self.entry), "reference_weight": self.reference_weight}
+        listed = {**asdict(self.entry), "reference_weight": self.reference_weight, "widening": self.widening}
         return pack_parts({"listed": json.dumps(listed).encode(), "own": pack_own(self.entry.client, self.state)})
 
     @staticmethod
@@ -101,9 +104,12 @@ class Pending:
             parts = unpack_parts(data)
             listed = json.loads(parts["listed"])
             reference_weight = float(listed.pop("reference_weight"))
+            widening = listed.pop("widening")
             entry = Entry(**listed)
             if not 0 < reference_weight < math.inf:
                 raise ValueError("a reference weight is a positive number")
+            if widening not in range(MAX_WIDENINGS + 1):
+                raise ValueError("a range is doubled a few times at most")
         except (
             MessageError,
             ValueError,
@@ -119,7 +125,7 @@ class Pending:
         state = unpack_own(parts["own"], entry.client, shared)
         if round_of(parts["own"]) != shared.round_number:
             return None
-        return Pending(state=state, entry=entry, reference_weight=reference_weight)
+        return Pending(state=state, entry=entry, reference_weight=reference_weight, widening=int(widening))
 
 
 class PendingStore(Protocol):
@@ -150,7 +156,7 @@ class MemoryPending:
 
 
 class FilePending:
-    """In a file of the client's own.
+    """In a file of the client's own, which nobody else may read.
 
     Args:
         path: of the file; its folder is made.
@@ -172,7 +178,7 @@ class FilePending:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self._path, error) from error
-        write_atomic(self._path, pending)
+        write_atomic(self._path, pending, mode=_OWNER_ONLY)
 
     def load(self) -> bytes | None:
         """See `PendingStore.load`."""

@@ -26,6 +26,10 @@ class ModularAdder:
         """Length and range of every coefficient; see `ServerSealing.check`."""
         read_chunk(body, num_values, self._profile)
 
+    def most_bytes(self, num_values: int) -> int:
+        """See `ServerSealing.most_bytes`; every chunk has this length."""
+        return self._profile.wire_bytes(num_values)
+
     def add(self, bodies: Sequence[bytes], num_values: int) -> bytes:
         """See `ServerSealing.add`.
 

@@ -4,7 +4,7 @@ Adding integers is exact and does not depend on order, so the only error of a se
 range is public (it comes from the last opened update), so it tells nothing about one client.
 """
 
-from dataclasses import dataclass
+import dataclasses
 
 import numpy as np
 
@@ -19,7 +19,7 @@ _FLOAT32_ROUNDING = 2.0**-24
 _FLOAT64_SLACK = 2.0**-20  # far above what a few float64 roundings of numbers below 2**31 steps can add
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantized:
     """Values as numbers of steps.
 
@@ -28,7 +28,7 @@ class Quantized:
         num_saturated: how many values lay outside the range and were moved to its edge.
     """
 
-    levels: Coefficients
+    levels: Coefficients = dataclasses.field(repr=False)
     num_saturated: int
 
 

@@ -89,6 +89,10 @@ class PlainServer:
         """Length and finiteness; see `ServerSealing.check`."""
         read_values(body, num_values)
 
+    def most_bytes(self, num_values: int) -> int:
+        """See `ServerSealing.most_bytes`."""
+        return num_values * _WIRE.itemsize
+
     def add(self, bodies: Sequence[bytes], num_values: int) -> bytes:
         """See `ServerSealing.add`."""
         total = np.zeros(num_values, np.float64)

@@ -203,6 +203,10 @@ class PublishedServer:
         for _ in _read_chunk(self._context, body, num_values):
             pass
 
+    def most_bytes(self, num_values: int) -> int:
+        """See `ServerSealing.most_bytes`; ciphertexts are compressed and most are shorter."""
+        return -(-num_values // SLOTS) * (_LENGTH.size + _MOST_BYTES)
+
     def add(self, bodies: Sequence[bytes], num_values: int) -> bytes:
         """See `ServerSealing.add`."""
         if not bodies:

@@ -149,6 +149,10 @@ class ServerSealing(Protocol):
         """
         ...
 
+    def most_bytes(self, num_values: int) -> int:
+        """The longest that one sealed chunk of `num_values` values can be."""
+        ...
+
     def add(self, bodies: Sequence[bytes], num_values: int) -> bytes:
         """Adds one chunk over clients, in the order given.
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -139,7 +139,7 @@ class LocalResult:
         vector: values of the trained slots, flat float32 in the trained layout's order.
     """
 
-    vector: Vector
+    vector: Vector = field(repr=False)
     metrics: LocalMetrics
 
 
