@@ -337,24 +337,28 @@ def test_a_failed_run_keeps_its_rounds_and_says_why(
 
 
 @pytest.mark.parametrize(
-    ("method", "file"),
-    [("write_bytes", "global.safetensors"), ("open", "adapter_model.safetensors"), ("write_text", "record.json")],
+    ("owner", "method", "file"),
+    [
+        (Path, "write_bytes", "global.safetensors"),
+        (os, "open", "adapter_model.safetensors"),
+        (Path, "write_text", "record.json"),
+    ],
 )
 def test_a_full_disk_keeps_the_old_checkpoint(
-    method: str, file: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: Any, method: str, file: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(make_config(run__name="whole"))
     config = make_config(run__name="full")
-    original: Callable[..., Any] = getattr(Path, method)
+    original: Callable[..., Any] = getattr(owner, method)
 
-    def full_in_round_two(self: Path, *arguments: Any, **named: Any) -> Any:
-        writes = method != "open" or "w" in str(arguments) or "a" in str(arguments)
-        if file in str(self) and "0002" in str(self) and writes:
+    def full_in_round_two(path: Any, *arguments: Any, **named: Any) -> Any:
+        writes = method != "open" or arguments[0] & (os.O_WRONLY | os.O_RDWR)
+        if file in str(path) and "0002" in str(path) and writes:
             raise OSError(28, "No space left on device")
-        return original(self, *arguments, **named)
+        return original(path, *arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, method, full_in_round_two)
+        patch.setattr(owner, method, full_in_round_two)
         with pytest.raises(StorageError, match=r"No space left on device\. What was saved before is intact"):
             train(config)
     folder = tmp_path / "runs" / "full"

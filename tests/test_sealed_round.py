@@ -825,8 +825,9 @@ def test_where_no_list_is_signed_a_range_is_widened_too(
     assert found == expected
 
 
-SGD = {"train__optimizer": "sgd", "train__learning_rate": 0.5}
+SGD = {"run__seed": 1, "train__optimizer": "sgd", "train__learning_rate": 0.5}
 SCAFFOLD = {
+    "run__seed": 7,
     "train__optimizer": "sgd",
     "train__learning_rate": 0.05,
     "train__clip_grad_norm": 0.0,
@@ -844,7 +845,6 @@ def test_large_steps_on_few_values_do_not_end_a_run(make_config: ConfigMaker, se
     """
     config = make_config(
         **settings,
-        run__seed=1,
         lora__rank=6,
         lora__targets=["v_proj"],
         train__local_steps=1,
