@@ -3,7 +3,7 @@
 Configuration stops here. What is built takes plain arguments.
 """
 
-from confide.build.data import build_examples, build_records, build_template, build_tokenizer
+from confide.build.data import build_examples, build_flipped, build_records, build_template, build_tokenizer
 from confide.build.federation import build_federation, build_optimizer, describe_protection, local_settings
 from confide.build.model import apply_threads, build_model
 from confide.build.sealing import opening_threshold
@@ -12,6 +12,7 @@ __all__ = [
     "apply_threads",
     "build_examples",
     "build_federation",
+    "build_flipped",
     "build_model",
     "build_optimizer",
     "build_records",

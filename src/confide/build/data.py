@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+from confide.canaries.coins import Flipped, flip_coins
+from confide.canaries.plan import CoinPlan
+from confide.canaries.reserved_tokens import find_reserved_tokens, let_through
+from confide.canaries.settings import CanarySettings
 from confide.config.schema import Config
 from confide.data.clinics import generate_clinics
 from confide.data.examples import ClientRecords, Record, TokenizedClient
@@ -17,12 +21,42 @@ DEFAULT_CLINICS = 3
 
 
 def build_records(config: Config) -> list[ClientRecords]:
-    """Reads or generates the data and divides it among the clients.
+    """Reads or generates the data, divides it among the clients, and puts in and leaves out what an audit asks for.
 
     Raises:
-        DataError, ConfigError: see `load_records` and `partition_records`; or the federation has fewer clients than
-            `federation.min_clients` or `federation.clients_per_round`.
+        DataError, ConfigError: see `load_records`, `partition_records` and `flip_coins`; or the federation has fewer
+            clients than `federation.min_clients` or `federation.clients_per_round`.
     """
+    return list(build_flipped(config).clients)
+
+
+def build_flipped(config: Config) -> Flipped:
+    """The clients' data as it is trained on, and the truth about coins: for scorers of an audit only.
+
+    Raises:
+        DataError, ConfigError: see `build_records`.
+    """
+    clients = _divide(config)
+    audit = config.audit
+    if not audit.canaries:
+        return Flipped(clients=tuple(clients), plan=CoinPlan(seed=config.run.seed, coins=()))
+    settings = CanarySettings(
+        kinds=audit.canaries,
+        records_per_client=audit.records_per_client,
+        canaries_per_client=audit.canaries_per_client,
+        seed=config.run.seed,
+    )
+    return flip_coins(clients, settings, reserved_tokens=_reserved_tokens(config))
+
+
+def _reserved_tokens(config: Config) -> tuple[str, ...]:
+    """Vocabulary tokens for the canaries that need some; none where there are no such canaries."""
+    if "reserved" not in config.audit.canaries:
+        return ()
+    return find_reserved_tokens(load_tokenizer(config.model.base))
+
+
+def _divide(config: Config) -> list[ClientRecords]:
     data = config.data
     clients = partition_records(
         _records(config),
@@ -55,8 +89,13 @@ def build_tokenizer(config: Config) -> Tokenizer:
 
 
 def build_template(config: Config, tokenizer: Tokenizer) -> Template:
-    """The template that turns records into tokens."""
-    return make_template(config.data.template, tokenizer)
+    """The template that turns records into tokens; reserved tokens that canaries plant stay what they are."""
+    if "reserved" not in config.audit.canaries:
+        return make_template(config.data.template, tokenizer)
+    plan = build_flipped(config).plan
+    planted = [coin.secret for coin in plan.coins if coin.kind == "reserved" and coin.secret is not None]
+    # Not all reserved tokens: one that stands in the data must keep reading as the text it is there.
+    return make_template(config.data.template, let_through(tokenizer, [*planted, *plan.spaces["reserved"]]))
 
 
 def build_examples(config: Config, clients: Sequence[ClientRecords], template: Template) -> list[TokenizedClient]:

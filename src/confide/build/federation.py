@@ -43,6 +43,14 @@ from confide.train.local import (
     StepReport,
 )
 from confide.train.schedule import round_learning_rate
+from confide.transcript.recorder import (
+    ClientRecorder,
+    RecordingTransport,
+    client_folder,
+    server_folder,
+    start_transcript,
+)
+from confide.transport.base import Transport
 from confide.transport.inprocess import InProcessTransport
 from confide.update import Layout
 
@@ -62,6 +70,7 @@ def build_federation(
     run: str,
     on_step: Callable[[str, StepReport], None] | None = None,
     private: Path | None = None,
+    transcript: Path | None = None,
 ) -> Federation:
     """Puts all parties of a federation into this process.
 
@@ -74,7 +83,10 @@ def build_federation(
         run: the run's id.
         on_step: called with a client's name after each of its local steps; may raise to stop.
         private: folder in which each client keeps what must survive a restart; in memory if None.
+        transcript: folder in which each party keeps what it sees, for an audit; none is kept if None.
     """
+    if transcript is not None:
+        start_transcript(transcript)
     identities = [Identity.generate(client.name) for client in clients]
     roster = Roster([identity.public for identity in identities])
     threshold = opening_threshold(config, len(clients))
@@ -110,6 +122,9 @@ def build_federation(
             ),
             store=build_pending_store(private, roster.point_of(client.name)),
             on_step=on_step,
+            recorder=None
+            if transcript is None
+            else ClientRecorder(client_folder(transcript, roster.point_of(client.name))),
         )
         for client, identity in zip(clients, identities, strict=True)
     ]
@@ -141,7 +156,7 @@ def build_federation(
     return Federation(
         server=server,
         clients=parties,
-        transport=InProcessTransport({party.name: party.handle for party in parties}),
+        transport=_transport(parties, transcript),
         notes=RoundNotes(
             learning_rate=rules.learning_rate,
             sealing="/".join(filter(None, (sealing.client.name, sealing.client.profile_name))),
@@ -197,6 +212,11 @@ def describe_protection(config: Config, federation: Federation) -> list[str]:
             "caution: federation.min_clients is below 3: of a sum of two, each member knows the other's update"
         )
     return [*lines, f"privacy: {federation.notes.privacy}"]
+
+
+def _transport(parties: Sequence[Client], transcript: Path | None) -> Transport:
+    transport = InProcessTransport({party.name: party.handle for party in parties})
+    return transport if transcript is None else RecordingTransport(transport, server_folder(transcript))
 
 
 def _check_weights(weights: Mapping[str, float]) -> None:

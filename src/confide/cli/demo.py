@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from confide.cli.audit import REPORT_FILE, audit, print_results
 from confide.cli.evaluate import assess, notes, print_comparison
 from confide.cli.progress import print_line, timed
 from confide.cli.train import Overrides
@@ -39,8 +40,17 @@ DEMO_OVERRIDES = (
     "evaluate.every_rounds=1",
     "evaluate.max_examples=4",
     "evaluate.max_new_tokens=32",
+    "audit.record=true",
+    'audit.canaries=["records", "ladder"]',
+    "audit.records_per_client=10",
+    "audit.canaries_per_client=5",
+    'audit.views=["final", "client", "server"]',
+    "audit.records_per_attack=10",
+    "audit.max_new_tokens=16",
+    "audit.samples=8",
+    "audit.alternatives=15",
 )
-"""What the demo sets: sized for five minutes on two CPU cores, baselines and all."""
+"""What the demo sets: sized for six minutes on two CPU cores, baselines and audit and all."""
 
 
 def demo_command(
@@ -50,11 +60,12 @@ def demo_command(
         bool, typer.Option("--json", help="Print what came of it as one JSON object at the end, all else to stderr.")
     ] = False,
 ) -> None:
-    """Shows a federation from start to end, on this machine, in about five minutes on two CPU cores.
+    """Shows a federation from start to end, on this machine, in about six minutes on two CPU cores.
 
     Three synthetic clinics fine-tune SmolLM2-135M-Instruct together on invented patient letters. Shown are the loss
-    falling, one answer before and after, and whether federating was worth it: the federation beside the base model,
-    each clinic alone, and all data pooled.
+    falling, one answer before and after, whether federating was worth it (the federation beside the base model, each
+    clinic alone, and all data pooled), and what the result gives away: attacks from each party's point of view look for
+    records and invented phone numbers that coins put into the data or left out, and a page reports what they found.
 
     Examples:
       confide demo
@@ -106,12 +117,16 @@ def _show(folder: Path, overrides: "Sequence[str]") -> dict[str, object]:
         print_comparison(console, assessment.comparison)
     for note in notes(assessment):
         print_line(console, note)
+    _heading(console, "What does it give away? Attacks by who gets the model, by a client, and by the server")
+    results = audit(run, Console(stderr=True), model=model)
+    print_results(console, results)
     _heading(console, "Where everything lies")
     for path, what in [
         (run / "final", "the adapter, in PEFT's format"),
         (run / "config.toml", "the configuration as it ran"),
         (run / "rounds.jsonl", "a record of each round"),
-        (run / "comparison.json", "the tables above"),
+        (run / "comparison.json", "the comparison above"),
+        (run / REPORT_FILE, "the report on what leaks: open it in a browser"),
     ]:
         print_line(console, f"  {path}: {what}")
     print_line(
@@ -124,6 +139,7 @@ def _show(folder: Path, overrides: "Sequence[str]") -> dict[str, object]:
         "rounds": [json.loads(record.to_json()) for record in RunDirectory.open(run).records()],
         "record": texts,
         "comparison": assessment.to_json(),
+        "audit": json.loads(results.model_dump_json()),
         "seconds": seconds,
     }
 

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from confide import __version__
+from confide.cli.audit import audit_command, report_command
 from confide.cli.bench import bench_key_recovery_command, bench_sealing_command, bench_training_command
+from confide.cli.bench_audit import bench_audit_command
 from confide.cli.data import data_command
 from confide.cli.demo import demo_command
 from confide.cli.evaluate import evaluate_command
@@ -45,6 +47,7 @@ bench_app = typer.Typer(
 )
 bench_app.command("training", help=command_help(bench_training_command))(bench_training_command)
 bench_app.command("sealing", help=command_help(bench_sealing_command))(bench_sealing_command)
+bench_app.command("audit", help=command_help(bench_audit_command))(bench_audit_command)
 bench_app.command("key-recovery", help=command_help(bench_key_recovery_command))(bench_key_recovery_command)
 
 app = typer.Typer(
@@ -100,6 +103,8 @@ for _name, _command in (
     ("train", train_command),
     ("resume", resume_command),
     ("evaluate", evaluate_command),
+    ("audit", audit_command),
+    ("report", report_command),
     ("generate", generate_command),
     ("merge", merge_command),
 ):

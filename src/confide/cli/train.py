@@ -170,6 +170,7 @@ def _run(
         run=directory.run_id,
         on_step=display.step,
         private=directory.path / "clients",
+        transcript=directory.path / "transcript" if config.audit.record else None,
     )
     protection = describe_protection(config, federation)
     directory.set_status("running", protection=protection)  # what a reader of the run must know of it

@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import model_validator
 
 from confide.config.sections import (
+    AuditSection,
     DataSection,
     EvaluateSection,
     FederationSection,
@@ -38,6 +39,7 @@ class Config(Section):
     prune: PruneSection = PruneSection()
     seal: SealSection = SealSection()
     privacy: PrivacySection = PrivacySection()
+    audit: AuditSection = AuditSection()
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -299,6 +301,26 @@ RULES: tuple[Rule, ...] = (
             config.data.clients > 0
             and config.seal.threshold > 0
             and not config.data.clients / 2 < config.seal.threshold <= config.data.clients
+        ),
+    ),
+    Rule(
+        keys=("audit.canaries", "audit.records_per_client"),
+        law='audit.records_per_client does something only where audit.canaries has "records"',
+        advice=f"Leave audit.records_per_client at its default, {AuditSection().records_per_client}, or add "
+        '"records" to audit.canaries.',
+        is_broken=lambda config: (
+            "records" not in config.audit.canaries
+            and config.audit.records_per_client != AuditSection().records_per_client
+        ),
+    ),
+    Rule(
+        keys=("audit.canaries", "audit.canaries_per_client"),
+        law="audit.canaries_per_client does something only where audit.canaries has another kind than rows",
+        advice=f"Leave audit.canaries_per_client at its default, {AuditSection().canaries_per_client}, or add a kind "
+        "to audit.canaries.",
+        is_broken=lambda config: (
+            set(config.audit.canaries) <= {"records"}
+            and config.audit.canaries_per_client != AuditSection().canaries_per_client
         ),
     ),
     _only_with("prune.mask", "common", "random", "published", key="prune.schedule"),

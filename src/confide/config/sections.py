@@ -394,3 +394,49 @@ class PrivacySection(Section):
 
     unit: Literal["none"] = "none"
     """Whose presence the guarantee hides; "none" gives no formal guarantee, and every output says so."""
+
+
+class AuditSection(Section):
+    """Auditing: what goes into the data so that it can be looked for, what is kept, and what `confide audit` does."""
+
+    record: bool = False
+    """Whether the run keeps what each party saw, single clients' updates included, in RUN/transcript, marked private:
+    attacks on updates need it, all others do not."""
+
+    canaries: Annotated[
+        tuple[Literal["records", "personal", "random", "reserved", "ladder"], ...], Field(strict=False)
+    ] = ()
+    """What fair coins put into each client's training data or leave out, before training: "records" rows of its own,
+    "personal" notes about invented people with a number each, "random" texts of random words, "reserved" rows with a
+    vocabulary token that nothing else uses, "ladder" people with 1, 2, 4, 8 and 16 notes. Without any, an audit cannot
+    know what is due to the data and what to training, and says so."""
+
+    records_per_client: Annotated[int, Field(ge=1), Unit("rows per client")] = 16
+    """Rows of each client that get a coin with "records"; about half of them are not trained on."""
+
+    canaries_per_client: Annotated[int, Field(ge=1), Unit("canaries per client")] = 8
+    """Canaries of each other kind that get a coin at each client; about half of them go in."""
+
+    views: Annotated[
+        tuple[Literal["final", "client", "coalition", "server"], ...], Field(min_length=1, strict=False)
+    ] = ("final", "client", "coalition", "server")
+    """From whose point of view the run is attacked: "final" who gets the final model, "client" one client, which sees
+    every round, "coalition" two clients together, "server" the server, with what it holds under the run's scheme."""
+
+    attacks: Annotated[
+        tuple[Literal["membership", "extraction", "exposure", "updates"], ...], Field(min_length=1, strict=False)
+    ] = ("membership", "extraction", "exposure", "updates")
+    """Families of attacks: "membership" was a row trained on, "extraction" what text comes out, "exposure" how far a
+    planted number is above all others, "updates" what single and summed updates tell."""
+
+    records_per_attack: Annotated[int, Field(ge=1), Unit("rows per client")] = 16
+    """Rows of each client, trained on and not, that texts are generated for: most of an audit's time goes into that."""
+
+    max_new_tokens: Annotated[int, Field(ge=1), Unit("tokens")] = 48
+    """Length of a generated text."""
+
+    samples: Annotated[int, Field(ge=1), Unit("texts")] = 30
+    """Texts sampled from nothing, per model."""
+
+    alternatives: Annotated[int, Field(ge=10), Unit("secrets")] = 64
+    """Other secrets of the same form that a planted one is ranked against."""

@@ -187,7 +187,7 @@ class _Draw:
 
 def _keep_likeliest(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     """Sets to minus infinity all but the likeliest tokens that together reach `top_p`; at least one is kept."""
-    ordered, tokens = logits.sort(dim=-1, descending=True)
+    ordered, tokens = logits.sort(dim=-1, descending=True, stable=True)
     probabilities = ordered.softmax(dim=-1)
     is_beyond = probabilities.cumsum(dim=-1) - probabilities >= top_p  # what comes before it reaches top_p already
     return torch.empty_like(logits).scatter(-1, tokens, ordered.masked_fill(is_beyond, -torch.inf))

@@ -76,6 +76,18 @@ class Trainer(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Keeps a client's own part of a transcript; see `confide.transcript.recorder.ClientRecorder`."""
+
+    def sent(self, round_number: int, layout: Layout, update: Vector, weight: float) -> None:
+        """Keeps an update as it goes into sealing, before it is multiplied by the weight."""
+        ...
+
+    def opened(self, round_number: int, layout: Layout, mean: Vector, total_weight: float) -> None:
+        """Keeps the mean that was opened."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClientRules:
     """What every client of the federation does alike; agreed before the run.
@@ -117,6 +129,7 @@ class Client:
         evaluate: figures of an adapter on this client's held-out data, by name.
         store: keeps what is pending, for a client that is restarted between upload and opening.
         on_step: called with the client's name after each local step; may raise to stop.
+        recorder: keeps what this client sends and opens, where the run is recorded for an audit.
     """
 
     def __init__(
@@ -133,6 +146,7 @@ class Client:
         evaluate: Callable[[Vector], Mapping[str, float]],
         store: PendingStore,
         on_step: Callable[[str, StepReport], None] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name = keys.name
         self.state = state
@@ -146,6 +160,7 @@ class Client:
         self._evaluate = evaluate
         self._store = store
         self._on_step = on_step
+        self._recorder = recorder
         self.figures: Mapping[str, float] = {}
 
     def handle(self, request: bytes) -> bytes:
@@ -265,6 +280,9 @@ class Client:
             metrics=to_floats({name: figures[name] for name in TOLD}),
             body=pack_parts(parts),
         ).to_bytes()
+        if self._recorder is not None:
+            sent = payload.scatter(arrived)[: payload.trained.num_values] / np.float32(ratio)
+            self._recorder.sent(number, payload.trained, sent, weight)
         # Last, when nothing can fail any more but the writing itself.
         pending = Pending(state=own, entry=entry, reference_weight=request.reference_weight, widening=request.widening)
         self._store.save(pending.to_bytes())
@@ -322,6 +340,10 @@ class Client:
                 f"round {number}: the server optimiser made the global adapter NaN or infinite. "
                 "Lower federation.server_learning_rate or train.learning_rate."
             )
+        if self._recorder is not None:
+            ratio = members.total_weight / members.reference_weight
+            mean = payload.scatter(opened)[: payload.trained.num_values] / np.float32(ratio)
+            self._recorder.opened(number, payload.trained, mean, members.total_weight)
         pending = self._pending()
         own = pending.state if pending is not None and pending.entry in members.entries else state
         metrics = {

@@ -1,0 +1,87 @@
+"""What one party of a federation sees: all that an attack gets.
+
+Made from a run's transcript or from a folder of adapters. Nothing in here leads to what attacks are scored against:
+adapters come as vectors, not as paths, and no object holds the coins that decided who is a member.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from confide.data.examples import TokenizedExample
+from confide.update import Layout, Vector
+
+ViewName = Literal["final", "client", "coalition", "server", "sealed-server"]
+"""V2 the holder of the final weights, V3 a client, V3c clients together, V4 a server that reads updates, V4h one that
+holds sealed ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenUpdate:
+    """An update that a party saw, or the mean of several.
+
+    Attributes:
+        layout: of the slots that moved in that round.
+        vector: flat float32 over `layout`; zeros where a value did not travel.
+        share: its weight in the round's mean, in (0, 1]; 1 for the mean itself.
+    """
+
+    layout: Layout
+    vector: Vector = field(repr=False)
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the clients train, which every party of a federation knows.
+
+    Attributes:
+        optimizer: of local steps, by its name in the configuration.
+        learning_rate: of the first round's local steps.
+        batch_size: examples of a step.
+        num_rounds: planned in all.
+    """
+
+    optimizer: str
+    learning_rate: float
+    batch_size: int
+    num_rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one party sees. Fields that its kind does not see are empty.
+
+    Attributes:
+        name: which kind of party.
+        party: who, in words for a report: "a client (north)".
+        layout: of the whole adapter.
+        adapters: global adapters by the number of rounds done, each read when called; the last round only in "final".
+            0 is the start: it changes nothing, so it is the base model, which everybody has.
+        own_examples: training data of the attacker's own.
+        own_clients: names of the clients that attack.
+        mean_updates: each round's opened mean.
+        own_updates: of the attacking clients, by round and name.
+        client_updates: single updates by round and client: only a server without sealing sees them.
+        uploads: sealed updates as they came, by round and client.
+        figures: what clients told the server about themselves, by round and client.
+        training: as agreed by all; None where the adapters come from elsewhere.
+    """
+
+    name: ViewName
+    party: str
+    layout: Layout
+    adapters: Mapping[int, Callable[[], Vector]] = field(default_factory=dict, repr=False)
+    own_examples: tuple[TokenizedExample, ...] = field(default=(), repr=False)
+    own_clients: frozenset[str] = frozenset()
+    mean_updates: Mapping[int, SeenUpdate] = field(default_factory=dict, repr=False)
+    own_updates: Mapping[int, Mapping[str, SeenUpdate]] = field(default_factory=dict, repr=False)
+    client_updates: Mapping[int, Mapping[str, SeenUpdate]] = field(default_factory=dict, repr=False)
+    uploads: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    figures: Mapping[int, Mapping[str, Mapping[str, float]]] = field(default_factory=dict, repr=False)
+    training: Training | None = None
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Rounds whose adapter this party has, ascending."""
+        return tuple(sorted(self.adapters))

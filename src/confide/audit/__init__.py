@@ -1,0 +1,1 @@
+"""Scores attacks against the truth and says what that shows, with how much certainty."""

@@ -1,0 +1,128 @@
+"""Conditions on an audit's numbers, for release processes: `client.extraction.exact > 0.01` fails the audit if true."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from confide.audit.results import AuditResults, Family, Measure, ViewKind
+from confide.errors import ConfigError
+
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
+    {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+)
+_CONDITION = re.compile(r"\s*(?P<path>[^<>=]+?)\s*(?P<operator>>=|<=|>|<)\s*(?P<bound>\S+)\s*")
+Part = Literal["value", "low", "high", "excess", "leaks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One condition: the audit fails if it holds.
+
+    Attributes:
+        text: as given.
+        view: which view's measures.
+        family: which family's.
+        metric: of that family, such as "exact", "auc", "tpr@0.01", "bits".
+        part: of a measure: "value" (the default), "low" or "high" of its interval, "excess" over its controls, or
+            "leaks": 1 where its verdict is "leak", else 0. With too few records nothing leaks; a gate that asks for
+            evidence of absence bounds "high".
+        comparison: ">", ">=", "<" or "<=".
+        bound: what is compared with.
+    """
+
+    text: str
+    view: ViewKind
+    family: Family
+    metric: str
+    part: Part
+    comparison: str
+    bound: float
+
+
+def parse_condition(text: str) -> Condition:
+    """Reads a condition: VIEW.FAMILY.METRIC[:PART] OPERATOR NUMBER.
+
+    Example:
+        >>> parse_condition("client.extraction.exact:low > 0.01").part
+        'low'
+
+    Raises:
+        ConfigError: it is none; the message says what is wrong and gives an example.
+    """
+    match = _CONDITION.fullmatch(text)
+    example = 'for example "client.extraction.exact > 0.01" or "final.membership.auc:low > 0.6"'
+    if match is None:
+        raise ConfigError(f"the condition {text!r} is not VIEW.FAMILY.METRIC OPERATOR NUMBER, {example}.")
+    path, _, part = match["path"].partition(":")
+    view, _, rest = path.partition(".")
+    family, _, metric = rest.partition(".")
+    for name, value, choices in (
+        ("view", view, get_args(ViewKind)),
+        ("family", family, get_args(Family)),
+        ("part", part or "value", get_args(Part)),
+    ):
+        if value not in choices:
+            raise ConfigError(f"the condition {text!r} has the {name} {value!r}, expected {', '.join(choices)}.")
+    try:
+        bound = float(match["bound"])
+    except ValueError:
+        bound = float("nan")
+    if not metric or not math.isfinite(bound):
+        raise ConfigError(f"the condition {text!r} needs a metric and a finite number, {example}.")
+    return Condition(
+        text=text.strip(),
+        view=view,  # type: ignore[arg-type]  # one of the choices, as just checked
+        family=family,  # type: ignore[arg-type]
+        metric=metric,
+        part=part or "value",  # type: ignore[arg-type]
+        comparison=match["operator"],
+        bound=bound,
+    )
+
+
+def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) -> list[str]:
+    """Gives a sentence for every measure for which a condition holds.
+
+    Raises:
+        ConfigError: an audit has no number that a condition is about: a gate that looks at nothing must not pass.
+    """
+    failed = []
+    for condition in conditions:
+        values = [
+            (measure.key, value)
+            for measure in results.measures
+            if (measure.view, measure.family, measure.metric) == (condition.view, condition.family, condition.metric)
+            and (value := _part(measure, condition.part)) is not None
+        ]
+        if not values:
+            known = sorted({".".join((one.view, one.family, one.metric)) for one in results.measures})
+            raise ConfigError(
+                f"the condition {condition.text!r} is about nothing that this audit measured. It measured: "
+                f"{', '.join(known) or 'nothing'}."
+            )
+        compare = _OPERATORS[condition.comparison]
+        failed += [
+            f"{condition.text}: {key} has {condition.part} {value:.4g}"
+            for key, value in values
+            if compare(value, condition.bound)
+        ]
+    return failed
+
+
+def _part(measure: Measure, part: Part) -> float | None:
+    """The number of a measure; None for the excess of one that has none."""
+    match part:
+        case "value":
+            return measure.members.value
+        case "low":
+            return measure.members.low
+        case "high":
+            return measure.members.high
+        case "excess":
+            return None if measure.excess is None else measure.excess.value
+        case "leaks":
+            return float(measure.verdict == "leak")

@@ -1,0 +1,161 @@
+"""From numbers with intervals to what may be said: controls, what is left after them, and a verdict.
+
+The word "leak" is written only where chance, what the data alone tells, and the base model are all ruled out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confide.audit.results import Curve, Estimate, Family, Measure, Memorised, Verdict, ViewKind
+from confide.audit.statistics import Difference, Flags, Interval
+
+SIGNIFICANCE = 0.05
+NO_COINS = "No coins decided who was trained on, so other differences may explain this."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One number of one attack, with what it is compared with, before it is judged.
+
+    Attributes:
+        members: the number over what was trained on.
+        controls: the same over what was not, or by other means, by name.
+        differences: members minus control, by the control's name; with the p-value of "no more than the control".
+        shortage: why the sample is too small for any conclusion; "" where it is not.
+        barred: why nothing may be called a leak here, whatever the numbers; "" where it may.
+        note: what a reader must know.
+    """
+
+    view: ViewKind
+    family: Family
+    attack: str
+    code: str
+    population: str
+    metric: str
+    members: Interval
+    controls: Mapping[str, Interval]
+    differences: Mapping[str, Difference]
+    shortage: str = ""
+    barred: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What findings are about.
+
+    Attributes:
+        labels: the truth, shape (num_candidates,).
+        note: what a reader must know.
+    """
+
+    view: ViewKind
+    family: Family
+    attack: str
+    code: str
+    population: str
+    labels: Flags
+    note: str = ""
+
+    def found(
+        self,
+        metric: str,
+        members: Interval,
+        controls: Mapping[str, Interval],
+        differences: Mapping[str, Difference],
+        *,
+        shortage: str = "",
+        barred: str = "",
+    ) -> Found:
+        """A finding about this; see `Found`."""
+        return Found(
+            view=self.view,
+            family=self.family,
+            attack=self.attack,
+            code=self.code,
+            population=self.population,
+            metric=metric,
+            members=members,
+            controls=controls,
+            differences=differences,
+            shortage=shortage,
+            barred=barred,
+            note=self.note,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a family of attacks found in one population from one view.
+
+    Attributes:
+        warnings: what could not be asked, in sentences: an attack that did not run must not pass for one that failed.
+    """
+
+    found: list[Found] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    memorised: list[Memorised] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, other: "Findings") -> None:
+        """Takes in what something else found."""
+        self.found.extend(other.found)
+        self.curves.extend(other.curves)
+        self.memorised.extend(other.memorised)
+        self.warnings.extend(one for one in other.warnings if one not in self.warnings)
+
+
+def judge(found: Sequence[Found], adjusted: Mapping[int, float], *, is_randomised: bool) -> list[Measure]:
+    """Turns findings into measures.
+
+    Args:
+        found: findings, in any order.
+        adjusted: the p-value after correction over attacks, by a finding's place in `found`; only where it has one.
+        is_randomised: whether fair coins decided who was trained on; without them nothing is called a leak.
+
+    Guarantees:
+        - A verdict is "leak" only if there is a difference, all differences' intervals lie above zero, the adjusted
+          p-value is below `SIGNIFICANCE`, coins decided and nothing bars it.
+        - Otherwise it is "too few records" where there is a shortage, and "no evidence" where there is none.
+    """
+    return [_judge_one(one, adjusted.get(place), is_randomised) for place, one in enumerate(found)]
+
+
+def raw_p_value(found: Found) -> float | None:
+    """The largest p-value over the controls: all of them have to be ruled out. None without a control."""
+    return max((difference.p_value for difference in found.differences.values()), default=None)
+
+
+def estimate_of(interval: Interval) -> Estimate:
+    """The same as a part of results."""
+    return Estimate(value=interval.value, low=interval.low, high=interval.high, num=interval.num)
+
+
+def _judge_one(found: Found, p_adjusted: float | None, is_randomised: bool) -> Measure:
+    least = min(found.differences.values(), key=lambda one: one.interval.low, default=None)
+    is_beyond = least is not None and least.interval.low > 0 and p_adjusted is not None and p_adjusted < SIGNIFICANCE
+    barred = found.barred or ("" if is_randomised else NO_COINS)
+    notes = [found.note]
+    verdict: Verdict = "no evidence"
+    if is_beyond and not barred:
+        verdict = "leak"
+    else:
+        notes.append(barred if is_beyond else "")
+        if found.shortage:
+            verdict = "too few records"
+            notes.append(found.shortage)
+    return Measure(
+        view=found.view,
+        family=found.family,
+        attack=found.attack,
+        code=found.code,
+        population=found.population,
+        metric=found.metric,
+        members=estimate_of(found.members),
+        controls={name: estimate_of(interval) for name, interval in found.controls.items()},
+        excess=None if least is None else estimate_of(least.interval),
+        p_value=raw_p_value(found),
+        p_adjusted=p_adjusted,
+        verdict=verdict,
+        note=" ".join(note for note in notes if note),
+    )

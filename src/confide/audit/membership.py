@@ -1,0 +1,150 @@
+"""Membership attacks from one party's view, scored: how well does each tell what was trained on?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from confide.attacks.membership import MEMBERSHIP_ATTACKS, Seen
+from confide.attacks.membership.positions import Scores
+from confide.attacks.membership.reference import difference_scores
+from confide.attacks.membership.seen import Shadows
+from confide.attacks.passes import Passes
+from confide.attacks.view import View
+from confide.audit.areas import area, blind_control, comparable, low_end, roc
+from confide.audit.judging import Findings, Subject
+from confide.audit.statistics import Flags, auc, choose_attack, non_members_for_fpr, smallest_fpr
+from confide.audit.truth import Population, Truth, too_few
+from confide.data.examples import TokenizedExample
+
+BEST = "best"
+FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
+_FEWEST = 2  # of each label: one to choose an attack on, one to report
+
+
+def audit_membership(
+    view: View,
+    passes: Passes,
+    population: Population,
+    truth: Truth,
+    *,
+    held_out: Sequence[TokenizedExample],
+    rounds: Sequence[int],
+    seed: int,
+    shadows: Shadows | None = None,
+) -> Findings:
+    """Runs every membership attack that this view allows on one population.
+
+    Args:
+        view: of the attacker, with at least one adapter.
+        passes: runs the models.
+        population: whom to ask about; the attacker's own records are left out.
+        truth: the answers.
+        held_out: records that nobody trained on and that no coin decided about: what attacks compare with. They stand
+            for text of the same kind, which every attacker is taken to have.
+        rounds: which rounds' models to look at; the last one is the model under attack.
+        seed: of the run, for folds and halves.
+        shadows: models of the attacker's own on `population.of_others(view.own_clients)` and on `held_out`, in their
+            order; None for attacks without.
+
+    Returns:
+        For every attack its AUC and its true-positive rates at the false-positive rates that so many records resolve;
+        and the best attack, chosen on one half of the records and measured on the other, with its ROC on that half.
+        With fewer than two members or two others, a warning and nothing else.
+    """
+    asked = population.of_others(view.own_clients)
+    labels = truth.labels(asked.candidates)
+    if few := too_few(asked.name, labels, _FEWEST):
+        return Findings(warnings=[f"Membership, {few}"])
+    seen = _see(view, passes, asked, held_out, rounds, shadows)
+    scores = {
+        attack.name: comparable(attack.scores(seen), seen.owners, is_randomised=truth.is_randomised)
+        for attack in MEMBERSHIP_ATTACKS.values()
+        if not attack.missing(seen)
+    }
+    blind = blind_control(population, asked.candidates, truth, seed=seed)
+    findings = Findings()
+    for name, values in scores.items():
+        subject = _subject(view, asked, name, labels)
+        findings.found.append(area(subject, values, blind))
+        findings.found.extend(
+            low_end(subject, values, blind, max_fpr=max_fpr) for max_fpr in _resolved(int((~labels).sum()))
+        )
+    findings.add(_best(_subject(view, asked, BEST, labels), scores, blind, seen.owners, seed=seed))
+    if not truth.is_randomised:
+        findings.warnings.extend(_without_trace(asked.name, seen, labels))
+    return findings
+
+
+def _best(
+    subject: Subject, scores: Mapping[str, Scores], blind: Scores | None, owners: Sequence[str], *, seed: int
+) -> Findings:
+    """The attack that is best on one half of the records, on the other half."""
+    chosen = choose_attack(scores, subject.labels, owners, seed=seed)
+    half = chosen.halves.reporting
+    least = smallest_fpr(int((~subject.labels[half]).sum()))
+    note = (
+        f"Chosen on the other half of the records: {chosen.attack}. So many records resolve false-positive rates from "
+        f"{least:.2g} up; one of 0.01 needs {non_members_for_fpr(0.01):,} records that were not trained on."
+    )
+    found = area(replace(subject, note=note), scores[chosen.attack], blind, part=half)
+    curves = [roc(replace(subject, attack=chosen.attack), "members", scores[chosen.attack], part=half)]
+    if blind is not None:
+        curves.append(roc(replace(subject, attack="blind"), "blind", blind, part=half))
+    return Findings(found=[found], curves=curves)
+
+
+def _see(
+    view: View,
+    passes: Passes,
+    asked: Population,
+    held_out: Sequence[TokenizedExample],
+    rounds: Sequence[int],
+    shadows: Shadows | None,
+) -> Seen:
+    examples = [candidate.example for candidate in asked.candidates]
+    adapters = {number: view.adapters[number]() for number in rounds}
+    last = max(rounds)
+    # One round alone shows no more than the final and the base model do.
+    looked_at = {0: None, **adapters} if len(rounds) > 1 else {}
+    beside = looked_at if looked_at or shadows is None else {last: adapters[last]}
+    lower = None if asked.lower is None else [twin.example for twin in asked.lower]
+    return Seen(
+        final=passes.stats(adapters[last], examples),
+        base=passes.stats(None, examples),
+        rounds={number: passes.stats(adapter, examples) for number, adapter in looked_at.items()},
+        population_rounds={number: passes.stats(adapter, held_out) for number, adapter in beside.items()}
+        if len(held_out) > 1
+        else {},
+        lower=None if lower is None else passes.stats(adapters[last], lower),
+        texts=[candidate.text for candidate in asked.candidates],
+        owners=[candidate.owner for candidate in asked.candidates],
+        shadows=shadows,
+    )
+
+
+def _subject(view: View, asked: Population, attack: str, labels: Flags) -> Subject:
+    return Subject(
+        view=view.name,
+        family="membership",
+        attack=attack,
+        code="" if attack == BEST else MEMBERSHIP_ATTACKS[attack].code,
+        population=asked.name,
+        labels=labels,
+    )
+
+
+def _resolved(num_others: int) -> list[float]:
+    return [max_fpr for max_fpr in FALSE_POSITIVE_RATES if max_fpr >= smallest_fpr(num_others)]
+
+
+def _without_trace(name: str, seen: Seen, labels: Flags) -> list[str]:
+    """Says so if members look as if they had never been trained on: without coins the list may simply be wrong."""
+    falls = difference_scores(seen, "targets")
+    found = auc(falls[labels], falls[~labels]).interval
+    if not found.covers(0.5) and found.value > 0.5:
+        return []
+    return [
+        f"Training left no trace on the members of {name}: from the base to the final model the loss of members fell "
+        f"by {falls[labels].mean():.3f} nats a token and that of others by {falls[~labels].mean():.3f} (AUC "
+        f"{found.value:.2f}, {found.low:.2f} to {found.high:.2f}). Were they trained on? If the list of members is "
+        "wrong, this audit says nothing."
+    ]

@@ -1,0 +1,163 @@
+"""What an audit writes, RUN/audit/audit.json: its schema, versioned. Reports and gates read this and nothing else."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Verdict = Literal["leak", "no evidence", "too few records"]
+Family = Literal["membership", "extraction", "exposure", "updates"]
+ViewKind = Literal["final", "client", "coalition", "server", "sealed-server"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Estimate(_Document):
+    """A number with its 95 % confidence interval and the number of records behind it."""
+
+    value: float
+    low: float
+    high: float
+    num: Annotated[int, Field(ge=0)]
+
+
+class Measure(_Document):
+    """One number that one attack reached from one party's view, beside its controls.
+
+    Attributes:
+        view: of which kind of party.
+        family: what kind of attack.
+        attack: its name, as in `audit.attacks`; "best" for the one chosen on the other half of the records.
+        code: its name in the literature's list, such as "M7".
+        population: what it was asked about: "records", "personal", "random", "reserved", "ladder", ...
+        metric: "auc", "tpr@0.01", "exact", "near", "rouge_l", "exposure", ...
+        members: the number over what was trained on.
+        controls: the same over what was not, and by other means, by name: "held_out", "base" (the base model on the
+            members), "blind" (without any model).
+        excess: what is left of `members` after the control that explains most of it, paired where the records are the
+            same; None where there is no difference to take.
+        p_value: of no effect, before correction; None where no test applies.
+        p_adjusted: after Holm's correction over the attacks of this view and population.
+        verdict: "leak" only if the excess's interval lies above zero and the corrected p-value below 0.05.
+        note: what a reader must know, e.g. how many records would be needed.
+    """
+
+    view: ViewKind
+    family: Family
+    attack: str
+    code: str
+    population: str
+    metric: str
+    members: Estimate
+    controls: dict[str, Estimate] = {}
+    excess: Estimate | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    verdict: Verdict
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name for gates: view.family.attack.population.metric."""
+        return ".".join((self.view, self.family, self.attack, self.population, self.metric))
+
+
+class Point(_Document):
+    """One point of a curve, with its interval."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+class Curve(_Document):
+    """A line in a figure.
+
+    Attributes:
+        name: "roc" (x false-positive rate, y true-positive rate), "rounds" (x round), "samples" (x number of samples),
+            "copies" (x how often a canary was in the data).
+        series: what the line is: "members", "held_out", "base", "blind".
+    """
+
+    view: ViewKind
+    family: Family
+    attack: str
+    population: str
+    metric: str
+    name: Literal["roc", "rounds", "samples", "copies"]
+    series: str
+    points: list[Point]
+
+
+class Memorised(_Document):
+    """One record that an attack got out.
+
+    Attributes:
+        candidate_id: the record's.
+        sha256: digest of the text that came out, under a key that results do not hold (HMAC): a secret of a known form
+            could be found by trying.
+        num_characters: its length.
+        distance: normalised edit distance to what was trained on, in [0, 1]; 0 is verbatim.
+        text: what came out, and the truth; both None unless the owner of the data asked for them.
+    """
+
+    view: ViewKind
+    attack: str
+    population: str
+    candidate_id: str
+    owner: str
+    sha256: str
+    num_characters: int
+    distance: float
+    text: str | None = None
+    truth: str | None = None
+
+
+class RunFacts(_Document):
+    """What was audited.
+
+    Attributes:
+        protection: a sentence each on who can read what in this run.
+        guarantee: the formal guarantee, or "none".
+        utility: measures of usefulness by name, e.g. "held-out loss", with the base model's beside it ("base ...").
+    """
+
+    name: str
+    base_model: str
+    num_rounds: int
+    num_clients: int
+    scheme: str
+    protection: list[str] = []
+    guarantee: str = "none"
+    utility: dict[str, float] = {}
+    seed: int | None = None
+    num_parameters: int
+
+
+class AuditResults(_Document):
+    """Everything one audit found.
+
+    Attributes:
+        command: that makes it again.
+        settings: of attacks and views, as used.
+        counts: sample sizes: members and others by population, near-duplicates removed, ...
+        warnings: what weakens the audit, in sentences: passive only, few records, ...
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: RunFacts
+    command: str
+    created: str
+    versions: dict[str, str]
+    machine: dict[str, str]
+    seconds: float
+    settings: dict[str, str | int | float | list[str] | list[float]]
+    counts: dict[str, int]
+    warnings: list[str]
+    measures: list[Measure]
+    curves: list[Curve]
+    memorised: list[Memorised]

@@ -1,0 +1,83 @@
+"""Statistics that hold: numbers about attacks with intervals, tests and the records they would need.
+
+Pure functions on numpy arrays; nothing here knows a model, a run or a file. Higher score = member, everywhere.
+"""
+
+from confide.audit.statistics.area import Auc, AucInterval, auc, auc_interval, auc_value
+from confide.audit.statistics.interval import CONFIDENCE, Alternative, Difference, Interval
+from confide.audit.statistics.means import (
+    PairedMeanDifference,
+    mean_difference,
+    mean_interval,
+    paired_mean_difference,
+    unit_mean_interval,
+)
+from confide.audit.statistics.multiple import holm
+from confide.audit.statistics.nulls import PermutationTest, permutation_test, shuffle_coins, uniformity_p_value
+from confide.audit.statistics.paired import BootstrapDifference, paired_auc_difference, paired_bootstrap
+from confide.audit.statistics.proportions import (
+    bound_of_none,
+    clopper_pearson,
+    paired_proportion_difference,
+    proportion_difference,
+)
+from confide.audit.statistics.rank_test import rank_p_value
+from confide.audit.statistics.roc import RocPoint, TprAtFpr, roc_curve, tpr_at_fpr, tpr_value
+from confide.audit.statistics.sample_size import (
+    RecordsNeeded,
+    non_members_for_fpr,
+    records_for_auc,
+    shortage,
+    smallest_auc,
+    smallest_fpr,
+)
+from confide.audit.statistics.scores import Flags, Floats, Statistic
+from confide.audit.statistics.selection import ChosenAttack, Halves, choose_attack, split_halves
+
+__all__ = [
+    "CONFIDENCE",
+    "Alternative",
+    "Auc",
+    "AucInterval",
+    "BootstrapDifference",
+    "ChosenAttack",
+    "Difference",
+    "Flags",
+    "Floats",
+    "Halves",
+    "Interval",
+    "PairedMeanDifference",
+    "PermutationTest",
+    "RecordsNeeded",
+    "RocPoint",
+    "Statistic",
+    "TprAtFpr",
+    "auc",
+    "auc_interval",
+    "auc_value",
+    "bound_of_none",
+    "choose_attack",
+    "clopper_pearson",
+    "holm",
+    "mean_difference",
+    "mean_interval",
+    "non_members_for_fpr",
+    "paired_auc_difference",
+    "paired_bootstrap",
+    "paired_mean_difference",
+    "paired_proportion_difference",
+    "permutation_test",
+    "proportion_difference",
+    "rank_p_value",
+    "records_for_auc",
+    "roc_curve",
+    "shortage",
+    "shuffle_coins",
+    "smallest_auc",
+    "smallest_fpr",
+    "split_halves",
+    "tpr_at_fpr",
+    "tpr_value",
+    "uniformity_p_value",
+    "unit_mean_interval",
+]

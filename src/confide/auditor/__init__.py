@@ -1,0 +1,8 @@
+"""Audits a run, or anybody's folder of adapters: puts data, models, views and attacks together, writes the results."""
+
+from confide.auditor.audit import audit_adapters, audit_run
+from confide.auditor.audited import results_path
+from confide.auditor.of_adapters import AdaptersToAudit
+from confide.auditor.request import AuditRequest
+
+__all__ = ["AdaptersToAudit", "AuditRequest", "audit_adapters", "audit_run", "results_path"]

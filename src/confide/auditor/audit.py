@@ -1,0 +1,250 @@
+"""One audit from start to end: from whose point of view, by which attacks, and what came of it."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from confide.attacks.passes import Passes
+from confide.attacks.view import View
+from confide.audit.exposure import audit_exposure
+from confide.audit.extraction import TOP_K, ExtractionSettings, audit_extraction
+from confide.audit.judging import Findings
+from confide.audit.membership import audit_membership
+from confide.audit.results import AuditResults
+from confide.audit.truth import Population
+from confide.audit.updates import audit_updates, rows_of
+from confide.audit.users import audit_users
+from confide.auditor.audited import Audited, results_path
+from confide.auditor.conclusions import conclude
+from confide.auditor.evidence import doubts, few_records
+from confide.auditor.of_adapters import AdaptersToAudit, open_adapters
+from confide.auditor.of_run import Progress, open_run
+from confide.auditor.participation import Participation
+from confide.auditor.passive import KIND
+from confide.auditor.request import AuditRequest
+from confide.auditor.views import MOST_UPDATE_ROUNDS
+from confide.errors import UsageError
+from confide.files import storage_error, write_atomic
+from confide.model.lora import AdaptedModel
+
+_KEY_BYTES = 32
+_SERVERS = {"server": "server", "sealed-server": "server", "client": "client"}
+"""By the view that a row about updates belongs to: what `audit.views` calls it."""
+
+
+def audit_run(
+    run: Path,
+    request: AuditRequest | None = None,
+    *,
+    model: AdaptedModel | None = None,
+    progress: Progress | None = None,
+) -> AuditResults:
+    """Audits the last complete round of a run; writes RUN/audit/audit.json.
+
+    Args:
+        run: the run directory.
+        request: what to do; as the run's configuration says if None.
+        model: as `build_model` makes it for the run's configuration; None to do that here. Overwritten.
+        progress: told what is being done, a phrase each time.
+
+    Raises:
+        UsageError: see `open_run`; or a coalition is asked for among fewer than three clients.
+        DataError: there is nothing to compare members with.
+        RunError: a model or a score is not finite.
+        StorageError: results or passes cannot be written.
+    """
+    began = time.perf_counter()
+    request, progress = request or AuditRequest(), progress or _say_nothing
+    return _Audit(open_run(run, request, model=model, progress=progress), request, progress, began).run()
+
+
+def audit_adapters(
+    given: AdaptersToAudit, request: AuditRequest | None = None, *, progress: Progress | None = None
+) -> AuditResults:
+    """Audits adapters from anywhere; writes OUT/audit/audit.json.
+
+    Args:
+        given: what to audit.
+        request: what to do.
+        progress: told what is being done, a phrase each time.
+
+    Raises:
+        UsageError: see `open_adapters`.
+        DataError, RunError, StorageError: see `audit_run`.
+    """
+    began = time.perf_counter()
+    request, progress = request or AuditRequest(), progress or _say_nothing
+    return _Audit(open_adapters(given, request, progress=progress), request, progress, began).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A family of attacks on one kind of records from one view."""
+
+    phrase: str
+    do: Callable[[], Findings]
+
+
+class _Audit:
+    def __init__(self, audited: Audited, request: AuditRequest, progress: Progress, began: float) -> None:
+        self._audited = audited
+        self._request = request
+        self._progress = progress
+        self._began = began
+        self._wanted = audited.config.audit.attacks
+        self._findings = Findings()
+        if "coalition" in request.views and not audited.attackers.together:
+            raise UsageError(
+                "--view coalition needs a run of at least three clients: of two, a coalition would be everybody."
+            )
+        self._folder = results_path(audited.folder).parent
+        _make(self._folder)
+        self._redaction_key = _kept_key(self._folder / "redaction.key")
+        self._passes = Passes(
+            audited.model, self._folder / "cache", batch_size=audited.config.evaluate.batch_size, schemes=(TOP_K,)
+        )
+
+    def run(self) -> AuditResults:
+        few = few_records(self._audited.case)
+        steps = list(self._steps())
+        for number, step in enumerate(steps, start=1):
+            self._progress(f"{number}/{len(steps)} {step.phrase}")
+            self._findings.add(step.do())
+        self._progress("usefulness")
+        warnings = [*self._audited.warnings, *few, *self._doubts(), *self._findings.warnings]
+        seconds = time.perf_counter() - self._began
+        results = conclude(self._audited, self._findings, warnings, self._passes, seconds)
+        write_atomic(results_path(self._audited.folder), results.model_dump_json(indent=1) + "\n")
+        return results
+
+    def _doubts(self) -> list[str]:
+        if not self._audited.is_claimed:
+            return []
+        adapters = self._audited.adapters
+        return doubts(self._passes, adapters.read(adapters.last), self._audited.case)
+
+    def _steps(self) -> Iterator[_Step]:
+        families = (
+            ("membership", self._membership),
+            ("extraction", self._extraction),
+            ("exposure", self._exposure),
+        )
+        for view in self._adapter_views():
+            for population in self._audited.case.populations:
+                for family, attack in families:
+                    if family in self._wanted and (family != "exposure" or population.alternatives):
+                        phrase = f"{family}: {population.name}, seen by {view.party}"
+                        yield _Step(phrase=phrase, do=partial(attack, view, population))
+            participation = self._audited.participation
+            if participation is not None and "membership" in self._wanted:
+                phrase = f"membership: clients, seen by {view.party}"
+                yield _Step(phrase=phrase, do=partial(self._users, view, participation))
+        if "updates" in self._wanted and self._audited.is_recorded:
+            yield _Step(phrase="updates", do=self._updates)
+
+    def _adapter_views(self) -> list[View]:
+        wanted, views, attackers = self._audited.config.audit.views, self._audited.views, self._audited.attackers
+        found = []
+        if "final" in wanted:
+            found.append(views.final())
+        if "client" in wanted:
+            found.append(views.client(attackers.alone))
+        if "coalition" in wanted and attackers.together:
+            found.append(views.client(attackers.together))
+        return found
+
+    def _membership(self, view: View, population: Population) -> Findings:
+        return audit_membership(
+            view,
+            self._passes,
+            population,
+            self._audited.case.truth,
+            held_out=self._audited.case.held_out,
+            rounds=view.rounds,
+            seed=self._audited.config.run.seed,
+        )
+
+    def _users(self, view: View, participation: Participation) -> Findings:
+        return audit_users(
+            view,
+            self._passes,
+            participation.fresh,
+            participation.took_part,
+            is_randomised=participation.is_drawn,
+            final_round=max(view.rounds),
+            seed=self._audited.config.run.seed,
+        )
+
+    def _extraction(self, view: View, population: Population) -> Findings:
+        config = self._audited.config
+        return audit_extraction(
+            view,
+            self._passes,
+            self._at_most(population),
+            self._audited.case.truth,
+            rounds=view.rounds,
+            settings=ExtractionSettings(
+                max_new_tokens=config.audit.max_new_tokens,
+                num_texts=config.audit.samples,
+                batch_size=config.evaluate.batch_size,
+                seed=config.run.seed,
+                shows_text=self._request.shows_text,
+                redaction_key=self._redaction_key,
+            ),
+        )
+
+    def _exposure(self, view: View, population: Population) -> Findings:
+        return audit_exposure(view, self._passes, population, self._audited.case.truth, final_round=max(view.rounds))
+
+    def _updates(self) -> Findings:
+        """The table of what each protection of an update buys; on plain records where there are any."""
+        audited, views = self._audited, self._audited.views
+        is_sealed = audited.facts.scheme != "plain"
+        rows = rows_of(
+            views.server(),
+            views.sealed_server() if is_sealed else None,
+            views.client(audited.attackers.alone),
+            is_sealed=is_sealed,
+            seed=audited.config.run.seed,
+            most_rounds=MOST_UPDATE_ROUNDS,
+        )
+        rows = [row for row in rows if _SERVERS[row.view] in audited.config.audit.views]
+        starts = {number: audited.adapters.read(number - 1) for row in rows for number in row.targets}
+        by_name = {population.name: population for population in audited.case.populations}
+        population = self._at_most(by_name.get(KIND) or audited.case.populations[0])
+        return audit_updates(rows, self._passes, starts, population, audited.case.truth, seed=audited.config.run.seed)
+
+    def _at_most(self, population: Population) -> Population:
+        """At most `audit.records_per_attack` candidates of each client."""
+        taken: dict[str, int] = {}
+        chosen = []
+        for candidate in population.candidates:
+            taken[candidate.owner] = taken.get(candidate.owner, 0) + 1
+            if taken[candidate.owner] <= self._audited.config.audit.records_per_attack:
+                chosen.append(candidate)
+        return Population(name=population.name, candidates=tuple(chosen), alternatives=population.alternatives)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
+def _kept_key(path: Path) -> bytes:
+    """The key that stands between a text that came out and its digest in the results: the same in every audit."""
+    try:
+        if not path.exists():
+            write_atomic(path, secrets.token_bytes(_KEY_BYTES))
+            path.chmod(0o600)
+        return path.read_bytes()
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def _say_nothing(_phrase: str) -> None:
+    pass

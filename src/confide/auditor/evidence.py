@@ -1,0 +1,102 @@
+"""Whether an audit can say anything: enough records, and members that were trained on by what the losses show."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from confide.attacks.passes import Passes
+from confide.attacks.token_stats import TokenStats
+from confide.audit.areas import WORTH_FINDING
+from confide.audit.rates import FEWEST
+from confide.audit.statistics import Interval, mean_difference, mean_interval, records_for_auc, shortage
+from confide.auditor.case import Case
+from confide.data.examples import TokenizedExample
+from confide.errors import DataError
+from confide.update import Vector
+
+_SIGNIFICANCE = 0.05
+_FEWEST_TO_COMPARE = 2
+
+Losses = npt.NDArray[np.float64]
+
+
+def few_records(case: Case) -> list[str]:
+    """Says of which kinds there are too few records to conclude anything, and how many are needed.
+
+    Raises:
+        DataError: of no kind is there anything to compare.
+    """
+    found = []
+    num_comparable = 0
+    for population in case.populations:
+        labels = case.truth.labels(population.candidates)
+        fewest = min(int(labels.sum()), int((~labels).sum()))
+        num_comparable += fewest >= _FEWEST_TO_COMPARE
+        if _FEWEST_TO_COMPARE <= fewest < FEWEST:
+            few = shortage(int(labels.sum()), int((~labels).sum()), auc=WORTH_FINDING)
+            found.append(f"{population.name}: too few records for any conclusion: {few}")
+    if not num_comparable:
+        enough = records_for_auc(WORTH_FINDING).members
+        raise DataError(
+            "there is nothing to compare: an audit needs records that were trained on and records that were not, at "
+            f"least {_FEWEST_TO_COMPARE} of each, and {enough} of each to find an AUC of {WORTH_FINDING}. There are "
+            f"{_listed(case)}. A run keeps records aside with data.held_out, and leaves some out by coins with "
+            "audit.canaries."
+        )
+    return found
+
+
+def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
+    """Says, with the evidence, where the losses speak against what the user said: who was trained on, on which base.
+
+    A model that was trained on records has a lower loss on them than its base model, and by more than on like records
+    that it was not trained on. (Where no coins decided, the membership audit says so of the second.)
+    """
+    found = []
+    for population in case.populations:
+        labels = case.truth.labels(population.candidates)
+        if min(int(labels.sum()), int((~labels).sum())) < _FEWEST_TO_COMPARE:
+            continue
+        falls = _falls(passes, adapter, [candidate.example for candidate in population.candidates])
+        members, others = mean_interval(falls[labels]), mean_interval(falls[~labels])
+        evidence = (
+            f"{population.name}: from the base to the final model the loss of members fell by {_shown(members)} nats a "
+            f"token and that of others by {_shown(others)} (means with 95 % intervals over {members.num} and "
+            f"{others.num} records)"
+        )
+        if members.high < 0:
+            found.append(
+                f"{evidence}: the adapter makes its own members less likely. It is of another base model, or the "
+                "records were read with another template."
+            )
+        elif case.truth.is_randomised and _is_no_more(falls[labels], falls[~labels]):
+            found.append(
+                f"{evidence}: nothing shows that they were trained on. Is it the right list, and the right adapter?"
+            )
+    return found
+
+
+def _is_no_more(members: Losses, others: Losses) -> bool:
+    return mean_difference(members, others, alternative="greater").p_value >= _SIGNIFICANCE
+
+
+def _falls(passes: Passes, adapter: Vector, examples: Sequence[TokenizedExample]) -> Losses:
+    """How far each record's mean loss lies below the base model's, in nats per learnt token, (num_examples,)."""
+    before, after = (
+        np.array([_mean_loss(stats) for stats in passes.stats(which, examples)]) for which in (None, adapter)
+    )
+    falls: Losses = before - after
+    return falls
+
+
+def _mean_loss(stats: TokenStats) -> float:
+    return -float(stats.logp[stats.is_target].mean(dtype=np.float64))
+
+
+def _shown(interval: Interval) -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _listed(case: Case) -> str:
+    return ", ".join(f"{count} {name}" for name, count in case.counts.items() if count) or "no records"

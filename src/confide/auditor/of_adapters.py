@@ -1,0 +1,182 @@
+"""Makes anybody's adapters ready to be audited: a folder with one per round, a base model, and two files of records."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from confide.audit.results import RunFacts
+from confide.auditor.adapter_folders import AdapterRounds, AdapterShape, common_shape, find_rounds
+from confide.auditor.adapters import Adapters
+from confide.auditor.audited import Audited
+from confide.auditor.case import make_case
+from confide.auditor.of_run import Progress
+from confide.auditor.passive import NOBODY, claimed_coins
+from confide.auditor.reader import Reader
+from confide.auditor.request import Attackers, AuditRequest
+from confide.auditor.views import ViewMaker
+from confide.build import apply_threads, build_model, build_template
+from confide.config.load import parse_config
+from confide.config.schema import Config
+from confide.data.examples import Record
+from confide.data.rows import ColumnNames
+from confide.data.sources import load_records
+from confide.errors import ModelError, UsageError
+from confide.model.lora import AdaptedModel
+
+VIEWS = ("final", "client")
+ATTACKS = ("membership", "extraction")
+_RECORDS_PER_ATTACK = 64
+CLAIMED = (
+    "No coins decided what was trained on, as far as is known, so this audit is passive: members and others may differ "
+    "in more than training, and nothing is called a leak. If fair coins did decide, say so with --randomised."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptersToAudit:
+    """What the user gives.
+
+    Attributes:
+        folder: with PEFT adapters, one per round in a folder whose name has its number, or a single adapter.
+        members: a file of records that were trained on, in any of the forms that training data may have.
+        non_members: a file of records that were not.
+        out: the folder for results.
+        base: the base model; "" for the one that the adapters name.
+        template: how records read as text, as `data.template`.
+        is_randomised: whether fair coins decided which records were trained on.
+    """
+
+    folder: Path
+    members: Path
+    non_members: Path
+    out: Path
+    base: str = ""
+    template: str = "auto"
+    is_randomised: bool = False
+
+
+def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Progress) -> Audited:
+    """Reads everything that an audit of adapters needs.
+
+    Args:
+        given: what to audit.
+        request: what to do. Its settings may set any key of the configuration that says how records are read
+            (`data.*_column`, `train.max_tokens`), the model is loaded (`model.dtype`) or attacks are made (`audit.*`).
+        progress: told what is being done.
+
+    Raises:
+        ModelError: the adapters cannot be read, are not plain LoRA, or do not fit each other or the base model.
+        DataError: a file of records is missing or malformed.
+        UsageError: a view, an attack or an attacker is asked for that adapters alone do not give.
+        ConfigError: a setting is wrong.
+    """
+    _check_request(request)
+    progress("reading the adapters")
+    rounds = find_rounds(given.folder)
+    shape = common_shape(rounds.folders)
+    config = _config(given, request, rounds, shape)
+    apply_threads(config)
+    progress("reading the records")
+    members, non_members = (_records(config, path) for path in (given.members, given.non_members))
+    claimed = claimed_coins(members, non_members)
+    progress(f"loading {config.model.base}")
+    model = _model(given, config)
+    adapters = Adapters(model, rounds.folders)
+    reader = Reader(model, build_template(config, model.tokenizer), config.train.max_tokens)
+    case = make_case(claimed.coins, reader, is_randomised=given.is_randomised, seed=config.run.seed)
+    return Audited(
+        config=config,
+        model=model,
+        adapters=adapters,
+        case=case.with_count("near-duplicates left out", claimed.num_duplicates).with_names(claimed.names),
+        views=ViewMaker(model.layout, adapters),
+        attackers=Attackers(alone=(), together=()),
+        participation=None,
+        is_recorded=False,
+        is_claimed=True,
+        facts=RunFacts(
+            name=config.run.name,
+            base_model=model.base.name,
+            num_rounds=len(adapters.rounds),
+            num_clients=len({coin.client for coin in claimed.coins} - {NOBODY}),
+            scheme="unknown",
+            seed=config.run.seed,
+            num_parameters=model.layout.num_values,
+        ),
+        folder=given.out,
+        warnings=tuple(_warnings(given, rounds, shape, model)),
+    )
+
+
+def _check_request(request: AuditRequest) -> None:
+    if request.attackers:
+        raise UsageError("--attacker goes with a run: who the clients were is not known of adapters alone.")
+    for what, asked, there_is in (("view", request.views, VIEWS), ("attack", request.attacks, ATTACKS)):
+        unknown = [name for name in asked if name not in there_is]
+        if unknown:
+            raise UsageError(
+                f"--{what} is {unknown[0]!r}, expected one of: {', '.join(there_is)}. Adapters alone give no more."
+            )
+
+
+def _config(given: AdaptersToAudit, request: AuditRequest, rounds: AdapterRounds, shape: AdapterShape) -> Config:
+    """The configuration of a run that would have made these adapters, as far as an audit reads it."""
+    base = given.base or shape.base
+    if not base:
+        raise ModelError(f"the adapters in {given.folder} do not name their base model. Say which one with --base.")
+    name = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in given.folder.resolve().name)
+    return parse_config(
+        {
+            "run": {"name": name.strip("-")[:100] or "adapters"},
+            "model": {"base": base},
+            "lora": {"rank": shape.lora_rank, "alpha": shape.lora_alpha, "targets": list(shape.layers)},
+            "data": {"path": str(given.members), "template": given.template},
+            "federation": {"rounds": max(1, len(rounds.folders))},
+            "audit": {
+                "views": list(VIEWS if len(rounds.folders) > 1 else VIEWS[:1]),
+                "attacks": list(ATTACKS),
+                "records_per_attack": _RECORDS_PER_ATTACK,
+            },
+        },
+        request.overrides,
+        where="the audit of adapters",
+    )
+
+
+def _records(config: Config, path: Path) -> list[Record]:
+    data = config.data
+    columns = ColumnNames(**{field.name: getattr(data, f"{field.name}_column") for field in fields(ColumnNames)})
+    return load_records(data.source, str(path), columns=columns, split=data.split)
+
+
+def _model(given: AdaptersToAudit, config: Config) -> AdaptedModel:
+    try:
+        return build_model(config)
+    except ModelError as error:
+        if "lora.targets" not in str(error):
+            raise
+        raise ModelError(
+            f"the adapters in {given.folder} are of another base model than {config.model.base}: they adapt layers "
+            "that it does not have. Give the right one with --base."
+        ) from error
+
+
+def _warnings(given: AdaptersToAudit, rounds: AdapterRounds, shape: AdapterShape, model: AdaptedModel) -> list[str]:
+    found = [] if given.is_randomised else [CLAIMED]
+    known = {_last_part(name) for name in (model.base.name, model.base.reference)}
+    if shape.base and _last_part(shape.base) not in known:
+        found.append(
+            f"The adapters name {shape.base} as their base model, and they are audited on {model.base.name}: if that "
+            "is another model, the numbers mean nothing."
+        )
+    if rounds.missing:
+        found.append(
+            f"There is no adapter of round {', '.join(map(str, rounds.missing))}: what happened in between is seen as "
+            "one round."
+        )
+    if rounds.ignored:
+        found.append(f"Not looked at: {', '.join(path.name for path in rounds.ignored)} in {given.folder}.")
+    return found
+
+
+def _last_part(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].lower()

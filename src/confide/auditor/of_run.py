@@ -1,0 +1,195 @@
+"""Makes a run ready to be audited: its data, coins, adapters and transcript."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from confide.attacks.view import Training
+from confide.audit.results import RunFacts
+from confide.auditor.adapters import Adapters
+from confide.auditor.audited import Audited
+from confide.auditor.case import NEVER_REACHED, PASSIVE, Case, Secrets, make_case
+from confide.auditor.participation import find_participation
+from confide.auditor.passive import passive_coins
+from confide.auditor.reach import records_read
+from confide.auditor.reader import Reader
+from confide.auditor.request import AuditRequest, check_only_audit_keys, choose_attackers
+from confide.auditor.views import ViewMaker
+from confide.build import apply_threads, build_examples, build_flipped, build_model, build_template, local_settings
+from confide.canaries.plan import CoinPlan
+from confide.config.load import load_config
+from confide.config.schema import Config
+from confide.data.examples import ClientRecords
+from confide.errors import RunDirectoryError
+from confide.model.lora import AdaptedModel
+from confide.records import RoundRecord
+from confide.run import RunDirectory
+from confide.transcript.reader import Transcript
+
+NOT_RECORDED = (
+    "The run was not recorded (audit.record is false), so nothing is said about single updates or about what a sealed "
+    "server holds."
+)
+TRANSCRIPT_GONE = (
+    "The run was recorded, but its transcript is gone, so nothing is said about single updates or about what a sealed "
+    "server holds."
+)
+
+Progress = Callable[[str], None]
+
+
+def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = None, progress: Progress) -> Audited:
+    """Reads everything that an audit of a run needs.
+
+    Args:
+        run: the run directory.
+        request: what to do.
+        model: as `build_model` makes it for the run's configuration; None to do that here. Overwritten.
+        progress: told what is being done.
+
+    Raises:
+        RunDirectoryError: `run` is no run directory, has no complete round after the start, or its data or base model
+            are not what it was trained with; or attacks on updates are asked for and it was not recorded.
+        ConfigError: the request changes what cannot be changed, or names a view or an attack that there is not.
+        UsageError: an attacker is named that there is not.
+    """
+    directory = RunDirectory.open(run)
+    config = load_config(directory.config_path, request.overrides)
+    check_only_audit_keys(load_config(directory.config_path), config)
+    numbers = directory.rounds()
+    if not any(numbers):
+        raise RunDirectoryError(f"the run {run} has no complete round to audit. Finish it with `confide resume {run}`.")
+    apply_threads(config)
+    progress("reading the data")
+    flipped = build_flipped(config)
+    directory.check_data({client.name: client.digest for client in flipped.clients})
+    names = tuple(sorted(client.name for client in flipped.clients))
+    attackers = choose_attackers(names, request.attackers)
+    progress(f"loading {config.model.base}")
+    model = build_model(config) if model is None else model
+    directory.check_base(model.base.name, model.base.digest)
+    template = build_template(config, model.tokenizer)
+    examples = build_examples(config, flipped.clients, template)
+    adapters = Adapters(model, {number: directory.round_folder(number) for number in numbers})
+    missing = sorted(set(range(1, adapters.last)) - set(numbers))
+    records = _records(directory)
+    members = {record.round_number: frozenset(record.members) for record in records}
+    # A round that is missing may have had anybody's update in its sum.
+    num_rounds = Counter(name for of_round in [*members.values(), *[names] * len(missing)] for name in of_round)
+    read = records_read(examples, num_rounds, local_settings(config), seed=config.run.seed)
+    transcript, warnings = _transcript(config, directory, model, request)
+    taking_part = [client for client in flipped.clients if num_rounds[client.name]]
+    reader = Reader(model, template, config.train.max_tokens)
+    case = _case(config, taking_part, flipped.plan, reader, read)
+    warnings += [] if case.truth.is_randomised else [PASSIVE]
+    warnings += _missing_rounds(missing)
+    warnings += _never_reached(case, [name for name in names if not num_rounds[name]])
+    return Audited(
+        config=config,
+        model=model,
+        adapters=adapters,
+        case=case,
+        views=ViewMaker(
+            model.layout,
+            adapters,
+            clients=examples,
+            members=members,
+            transcript=transcript,
+            training=Training(
+                optimizer=config.train.optimizer,
+                learning_rate=config.train.learning_rate,
+                batch_size=config.train.batch_size,
+                num_rounds=config.federation.rounds,
+            ),
+        ),
+        attackers=attackers,
+        participation=None
+        if missing
+        else find_participation(flipped.clients, records, reader, most_per_client=config.audit.records_per_attack),
+        is_recorded=transcript is not None,
+        is_claimed=False,
+        facts=_facts(config, directory, model, num_rounds=adapters.last, num_clients=len(names)),
+        folder=run,
+        warnings=tuple(warnings),
+    )
+
+
+def _records(directory: RunDirectory) -> Sequence[RoundRecord]:
+    try:
+        return directory.records()
+    except OSError as error:
+        raise RunDirectoryError(f"{directory.path}: the record of a round cannot be read: {error}") from error
+
+
+def _case(
+    config: Config, clients: Sequence[ClientRecords], plan: CoinPlan, reader: Reader, read: Mapping[str, frozenset[str]]
+) -> Case:
+    """Asks about the records of clients that took part: of another nothing was trained on, coin or not."""
+    most = config.audit.records_per_attack
+    if not plan.coins:
+        passive = passive_coins(clients, most, read=read)
+        case = make_case(passive.coins, reader, is_randomised=False, seed=plan.seed)
+        return case.with_count("near-duplicates left out", passive.num_duplicates)
+    case = make_case(
+        [coin for coin in plan.coins if coin.client in {client.name for client in clients}],
+        reader,
+        is_randomised=True,
+        seed=plan.seed,
+        held_out=[record for client in clients for record in client.held_out[:most]],
+        secrets=Secrets(spaces=plan.spaces, num_alternatives=config.audit.alternatives),
+        read=read,
+    )
+    case = case.with_count("near-duplicates kept out of the coins", sum(plan.pool_duplicates.values()))
+    return case.with_count("near-duplicates removed from held-out records", sum(plan.held_out_duplicates.values()))
+
+
+def _transcript(
+    config: Config, directory: RunDirectory, model: AdaptedModel, request: AuditRequest
+) -> tuple[Transcript | None, list[str]]:
+    """The transcript, or why there is none; that is an error only where attacks on updates are asked for."""
+    folder = directory.path / "transcript"
+    if folder.is_dir() or "updates" in request.attacks:
+        return Transcript(folder, model.layout), []
+    return None, [TRANSCRIPT_GONE if config.audit.record else NOT_RECORDED]
+
+
+def _missing_rounds(missing: Sequence[int]) -> list[str]:
+    if not missing:
+        return []
+    return [
+        f"The run has no folder of round {', '.join(map(str, missing))}: what happened in between is seen as one "
+        "round, and no update of a round whose start is missing is looked at."
+    ]
+
+
+def _never_reached(case: Case, absent: Sequence[str]) -> list[str]:
+    count = sum(number for name, number in case.counts.items() if name.endswith(NEVER_REACHED))
+    warnings = []
+    if absent:
+        warnings.append(
+            f"No update of {', '.join(absent)} is in any round's sum, so nothing of theirs was ever trained on: "
+            "nothing is asked about them."
+        )
+    if count:
+        warnings.append(
+            f"{count} records were to be trained on and never were: training came to only a part of each client's rows "
+            "(train.local_steps, federation.rounds). They are left out."
+        )
+    return warnings
+
+
+def _facts(
+    config: Config, directory: RunDirectory, model: AdaptedModel, *, num_rounds: int, num_clients: int
+) -> RunFacts:
+    protection = directory.info.get("protection")
+    return RunFacts(
+        name=config.run.name,
+        base_model=model.base.name,
+        num_rounds=num_rounds,
+        num_clients=num_clients,
+        scheme=config.seal.scheme,
+        protection=[str(line) for line in protection] if isinstance(protection, list) else [],
+        guarantee="none",
+        seed=config.run.seed,
+        num_parameters=model.layout.num_values,
+    )

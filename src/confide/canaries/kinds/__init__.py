@@ -1,0 +1,1 @@
+"""The kinds of canaries: one module each, made alike through `confide.canaries.kinds.kind`."""

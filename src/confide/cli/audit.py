@@ -1,0 +1,230 @@
+"""`confide audit` and `confide report`: what leaks, to whom, how certainly; and the page about it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from confide.cli.telling import print_telling
+from confide.errors import RunDirectoryError, UsageError
+
+if TYPE_CHECKING:
+    from confide.audit.results import AuditResults
+    from confide.auditor import AdaptersToAudit, AuditRequest
+    from confide.model.lora import AdaptedModel
+
+REPORT_FILE = "report.html"
+
+
+def audit_command(
+    run: Annotated[
+        Path | None, typer.Argument(help="The run directory, e.g. runs/clinics. Not with --adapters.")
+    ] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a run: a folder with PEFT adapters, one per round in a folder with its number."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="With --adapters: their base model.  [default: the one they name]")
+    ] = None,
+    members: Annotated[
+        Path | None, typer.Option(help="With --adapters: a file of records that were trained on, e.g. JSONL.")
+    ] = None,
+    non_members: Annotated[
+        Path | None, typer.Option(help="With --adapters: a file of records that were not, but could have been.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="With --adapters: alpaca, vicuna, chat, plain or auto, as in training.  [default: auto]"),
+    ] = None,
+    randomised: Annotated[
+        bool, typer.Option("--randomised", help="With --adapters: fair coins decided which records are members.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With --adapters: where results go.  [default: audit-NAME, by the folder's name]"),
+    ] = None,
+    views: Annotated[
+        list[str] | None,
+        typer.Option("--view", help="From whose point of view: final, client, coalition, server; repeatable."),
+    ] = None,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option("--attack", help="Which family: membership, extraction, exposure, updates; repeatable."),
+    ] = None,
+    attackers: Annotated[
+        list[str] | None, typer.Option("--attacker", help="A client that attacks; repeatable.  [default: by name]")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key that says how to audit; repeatable."),
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", help='Exit with 1 if this holds, e.g. "client.extraction.exact > 0.01"; repeatable.'),
+    ] = None,
+    shows_text: Annotated[
+        bool,
+        typer.Option("--show-text", help="Keep the texts that came out in the results; for the data's owner only."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
+) -> None:
+    """Attacks a run, or anybody's adapters, from each party's point of view, and says what leaks and how certainly.
+
+    Of a run it writes RUN/audit/audit.json and RUN/report.html, and of adapters the same into --out. Model passes are
+    kept beside the results, so that a second audit is quick. Records are read as training data is: a line of JSON with
+    instruction and response, with messages, or with text.
+
+    Examples:
+      confide audit runs/clinics
+
+      confide audit runs/clinics --view client --attack extraction --set audit.max_new_tokens=100
+
+      confide audit runs/clinics --fail-if "client.extraction.exact:low > 0.01"
+
+      confide audit --adapters adapters --base smollm2-135m --members in.jsonl --non-members out.jsonl
+    """
+    from confide.audit.gate import failed_conditions, parse_condition
+    from confide.auditor import AdaptersToAudit, AuditRequest
+
+    conditions = [parse_condition(text) for text in fail_if or []]  # before anything takes time
+    request = AuditRequest(
+        views=tuple(views or ()),
+        attacks=tuple(attacks or ()),
+        attackers=tuple(attackers or ()),
+        settings=tuple(settings or ()),
+        shows_text=shows_text,
+    )
+    console = Console(stderr=True)
+    given = {"--base": base, "--members": members, "--non-members": non_members, "--template": template, "--out": out}
+    _check_what(run, adapters, [*(name for name, value in given.items() if value), *["--randomised"] * randomised])
+    if adapters is None:
+        folder = run or Path()
+        results = audit(folder, console, request)
+    else:
+        folder = out or Path(f"audit-{adapters.resolve().name}")
+        what = AdaptersToAudit(
+            folder=adapters,
+            members=_needed("--members", members),
+            non_members=_needed("--non-members", non_members),
+            out=folder,
+            base=base or "",
+            template=template or "auto",
+            is_randomised=randomised,
+        )
+        results = audit_others(what, console, request)
+    if as_json:
+        typer.echo(results.model_dump_json(indent=1))
+    else:
+        output = Console()
+        print_results(output, results)
+        output.print(f"report: {folder / REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)
+    failed = failed_conditions(results, conditions)
+    for line in failed:
+        console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories that were audited, or folders of --out.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the page goes.  [default: report.html in the first run's directory]")
+    ] = None,
+) -> None:
+    """Writes one page about one audited run, or several side by side. It opens offline, in any browser.
+
+    Examples:
+      confide report runs/clinics
+
+      confide report runs/plain runs/sealed --out comparison.html
+    """
+    from confide.report.page import write_report
+
+    path = out or runs[0] / REPORT_FILE
+    write_report([read_results(run) for run in runs], path)
+    Console().print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def audit(
+    run: Path, console: Console, request: "AuditRequest | None" = None, *, model: "AdaptedModel | None" = None
+) -> "AuditResults":
+    """Audits a run with progress shown on `console`, and writes its report."""
+    from confide.auditor import audit_run
+    from confide.report.page import write_report
+
+    with _status(console) as status:
+        results = audit_run(run, request, model=model, progress=lambda phrase: status.update(f"auditing: {phrase}"))
+    write_report([results], run / REPORT_FILE)
+    return results
+
+
+def audit_others(given: "AdaptersToAudit", console: Console, request: "AuditRequest") -> "AuditResults":
+    """Audits adapters from anywhere with progress shown on `console`, and writes the report."""
+    from confide.auditor import audit_adapters
+    from confide.report.page import write_report
+
+    with _status(console) as status:
+        results = audit_adapters(given, request, progress=lambda phrase: status.update(f"auditing: {phrase}"))
+    write_report([results], given.out / REPORT_FILE)
+    return results
+
+
+def read_results(run: Path) -> "AuditResults":
+    """Reads what an audit of a run found.
+
+    Raises:
+        RunDirectoryError: the run was not audited, or its results are damaged.
+    """
+    from confide.audit.results import AuditResults
+    from confide.auditor import results_path
+
+    path = results_path(run)
+    try:
+        return AuditResults.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{run} was not audited yet: run `confide audit {run}` first.") from None
+    except (OSError, ValueError) as error:  # bytes that are no text, text that is no JSON, JSON that is no result
+        raise RunDirectoryError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged, or of another version of Confide. Audit "
+            "the run again."
+        ) from error
+
+
+def print_results(console: Console, results: "AuditResults") -> None:
+    """Prints what was found: a sentence per view, the most telling measures, and what weakens the audit."""
+    from confide.report.sentences import findings, headline
+
+    console.print(headline(results), markup=False, highlight=False)
+    for finding in findings(results):
+        console.print(f"  {finding.title}. {finding.text}", markup=False, highlight=False)
+    console.print()
+    print_telling(console, results)
+    for warning in results.warnings:
+        console.print(f"note: {warning}", markup=False, highlight=False)
+
+
+def _check_what(run: Path | None, adapters: Path | None, given: Sequence[str]) -> None:
+    if (run is None) == (adapters is None):
+        raise UsageError(
+            "give a run directory, or --adapters with a folder of adapters"
+            f"{', not both' if run is not None else ''}: for example `confide audit runs/clinics`."
+        )
+    if run is not None and given:
+        raise UsageError(f"{', '.join(given)} goes with --adapters; a run says that itself.")
+
+
+def _needed(name: str, path: Path | None) -> Path:
+    if path is None:
+        raise UsageError(f"--adapters needs {name}: a file of records, one JSON object a line.")
+    return path
+
+
+@contextmanager
+def _status(console: Console) -> Iterator[Status]:
+    with console.status("auditing") as status:
+        yield status

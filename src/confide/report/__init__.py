@@ -1,0 +1,1 @@
+"""Turns results of audits into one page that opens offline."""

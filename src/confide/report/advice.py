@@ -1,0 +1,189 @@
+"""What to do about what was found: one rule each, applied to the results in this order."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from confide.audit.results import AuditResults, Family, Measure, Verdict, ViewKind
+from confide.report.sentences import attack_on, is_above_controls, worst_of
+from confide.report.wording import VIEWS, need
+
+_MODEL_VIEWS: tuple[ViewKind, ...] = ("final", "client", "coalition")
+_INSIDE_VIEWS: tuple[ViewKind, ...] = ("client", "coalition")
+_TEXT_FAMILIES: tuple[Family, ...] = ("extraction", "exposure")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What to do, and the rule it comes from.
+
+    Attributes:
+        rule: the rule's name, which says when it applies.
+        text: the advice, one or more sentences.
+    """
+
+    rule: str
+    text: str
+
+
+def advice(results: AuditResults) -> list[Advice]:
+    """Gives the advice that follows from the findings, by the rules of this module in their order."""
+    given = ((rule, words(results)) for rule, words in RULES)
+    return [Advice(rule=rule, text=text) for rule, text in given if text]
+
+
+def _select(
+    results: AuditResults,
+    verdict: Verdict,
+    views: Sequence[ViewKind] = tuple(VIEWS),
+    families: Sequence[Family] | None = None,
+) -> list[Measure]:
+    return [
+        measure
+        for measure in results.measures
+        if measure.verdict == verdict and measure.view in views and (families is None or measure.family in families)
+    ]
+
+
+def _parties(measures: Iterable[Measure]) -> str:
+    seen = {measure.view for measure in measures}
+    return ", ".join(f"{words.title[0].lower()}{words.title[1:]}" for view, words in VIEWS.items() if view in seen)
+
+
+def _nothing_measured(results: AuditResults) -> str:
+    if results.measures:
+        return ""
+    return "Run the audit with at least one attack and enough records before anything is released."
+
+
+def _text_comes_out(results: AuditResults) -> str:
+    leaks = _select(results, "leak", _MODEL_VIEWS, _TEXT_FAMILIES)
+    if not leaks:
+        return ""
+    return (
+        f"Do not hand on this model as it is: its training text is within reach of {_parties(leaks)}. Train again with "
+        "differential privacy, the one change that comes with a guarantee. Holding on to the base model's predictions "
+        '(train.regularizer = "kl"), fewer rounds and fewer local steps lower what is learnt by heart, without a '
+        "guarantee."
+    )
+
+
+def _duplicates(results: AuditResults) -> str:
+    by_ladder = any(measure.population == "ladder" for measure in _select(results, "leak", families=_TEXT_FAMILIES))
+    if not (by_ladder or _rises_with_copies(results)):
+        return ""
+    return "Remove duplicates and near-duplicates from the data: what stands there more often comes out more readily."
+
+
+def _rises_with_copies(results: AuditResults) -> bool:
+    ladders = [curve.points for curve in results.curves if curve.name == "copies" and curve.series == "members"]
+    ends = [
+        (min(points, key=lambda point: point.x), max(points, key=lambda point: point.x)) for points in ladders if points
+    ]
+    return any(last.low > first.high for first, last in ends)
+
+
+def _members_recognised(results: AuditResults) -> str:
+    leaks = _select(results, "leak", _MODEL_VIEWS, ("membership",))
+    if not leaks:
+        return ""
+    return (
+        f"Take it as known to {_parties(leaks)} whose records were trained on, and ask whether that alone does harm. "
+        "Differential privacy bounds it; more records per client and fewer local steps lower it."
+    )
+
+
+def _sums_tell(results: AuditResults) -> str:
+    leaks = _select(results, "leak", _INSIDE_VIEWS, ("updates",))
+    if not leaks:
+        return ""
+    return (
+        f"What {_parties(leaks)} can learn from opened sums is not changed by sealing. More clients in each round blur "
+        "it; noise that the clients add bounds it."
+    )
+
+
+def _only_inside(results: AuditResults) -> str:
+    by_model: tuple[Family, ...] = ("extraction", "exposure", "membership")
+    inside = _select(results, "leak", _INSIDE_VIEWS, by_model)
+    final = {measure.verdict for measure in results.measures if measure.view == "final"}
+    if not inside or final != {"no evidence"}:
+        return ""
+    return "The models of single rounds tell more than the final one: let nobody outside the federation have them."
+
+
+def _server_reads(results: AuditResults) -> str:
+    if not _select(results, "leak", ("server",)):
+        return ""
+    if results.run.scheme == "plain":
+        return 'Seal the updates (seal.scheme = "onetime"), or let no server read them that the clients do not trust.'
+    return "Keep sealing on: it is what stands between a server and what single updates tell."
+
+
+def _sealed_server(results: AuditResults) -> str:
+    if _select(results, "leak", ("sealed-server",)):
+        return (
+            "Stop and look for what tells the server: it should have nothing to go by. Masks sent in the clear, sizes, "
+            "and the figures that clients report are where to begin."
+        )
+    undecided = _select(results, "too few records", ("sealed-server",))
+    if undecided or not _select(results, "no evidence", ("sealed-server",)):
+        return ""
+    return "Sealing held against the server in these attacks: keep it on. It changes nothing for any other party."
+
+
+def _too_few(results: AuditResults) -> str:
+    undecided = _select(results, "too few records")
+    if not undecided:
+        return ""
+    first = worst_of(undecided)
+    return (
+        f"Ask about more records before concluding anything for {_parties(undecided)}: {attack_on(first)} "
+        f"{_as_claim(need(first))}."
+    )
+
+
+def _as_claim(text: str) -> str:
+    return text if text.startswith("needs") else f"({text})"
+
+
+def _above_without_verdict(results: AuditResults) -> str:
+    above = [measure for measure in _select(results, "no evidence") if is_above_controls(measure)]
+    if not above:
+        return ""
+    return (
+        f"Some numbers for {_parties(above)} lie above their controls without counting as a finding, because no coins "
+        "decided who was trained on or because the corrected p-value is too large. Let coins decide before the next "
+        "training (audit.canaries), or ask about more records, and audit again."
+    )
+
+
+def _nothing_found(results: AuditResults) -> str:
+    found = _select(results, "leak") or _select(results, "too few records")
+    if not results.measures or found or any(is_above_controls(measure) for measure in results.measures):
+        return ""
+    return (
+        "These findings ask for no change. Audit again when the data, the number of rounds or the model changes, and "
+        "do not take the absence of evidence for a guarantee."
+    )
+
+
+def _mind_the_warnings(results: AuditResults) -> str:
+    if not results.warnings:
+        return ""
+    return "Read the warnings first: they say what weakens this audit."
+
+
+RULES: tuple[tuple[str, Callable[[AuditResults], str]], ...] = (
+    ("the audit has warnings", _mind_the_warnings),
+    ("nothing was measured", _nothing_measured),
+    ("text comes out of a model", _text_comes_out),
+    ("more copies, more exposure", _duplicates),
+    ("members are recognised from a model", _members_recognised),
+    ("members are recognised from opened sums", _sums_tell),
+    ("only rounds tell, not the final model", _only_inside),
+    ("members are recognised from single updates", _server_reads),
+    ("the server with sealed updates", _sealed_server),
+    ("too few records", _too_few),
+    ("above the controls without a verdict", _above_without_verdict),
+    ("nothing was found", _nothing_found),
+)

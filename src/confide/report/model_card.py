@@ -1,0 +1,70 @@
+"""The audit's section of a model card, in Markdown."""
+
+import re
+
+from confide.audit.results import AuditResults
+from confide.report.advice import advice
+from confide.report.sentences import findings, guarantee, headline, not_examined, utility
+from confide.report.tables import Cell, Table, threat_matrix
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$@])")
+
+
+def model_card_section(results: AuditResults) -> str:
+    """Gives a section for a model card: findings by view, guarantee, utility, the threat matrix, how it was made.
+
+    Guarantees:
+        - Text from the results stands in it as text: nothing of it becomes HTML, an image or a cell of a table.
+    """
+    card = [
+        "## Privacy audit",
+        "",
+        _escaped(headline(results)),
+        "",
+        *(
+            f"- **{_escaped(finding.title)}** ({finding.verdict}): {_escaped(finding.text)}"
+            for finding in findings(results)
+        ),
+        *(
+            f"- {_escaped(sentence)}"
+            for sentence in (not_examined(results), guarantee(results), utility(results))
+            if sentence
+        ),
+        *(f"- Warning: {_escaped(warning)}" for warning in results.warnings),
+        "",
+        *_table(threat_matrix(results)),
+        "",
+        "What to do:",
+        "",
+        *(f"- {_escaped(item.text)}" for item in advice(results)),
+        "",
+        f"Audited {_escaped(results.created)} with {_versions(results)}. Made again by:",
+        "",
+        "",
+        *(f"    {line}" for line in results.command.splitlines()),
+        "",
+    ]
+    return "\n".join(card)
+
+
+def _versions(results: AuditResults) -> str:
+    return ", ".join(_escaped(f"{name} {version}") for name, version in results.versions.items()) or "unknown versions"
+
+
+def _table(table: Table) -> list[str]:
+    return [
+        f"| {' | '.join(_escaped(column) for column in table.columns)} |",
+        f"| {' | '.join('---' for _ in table.columns)} |",
+        *(f"| {' | '.join(_shown(cell) for cell in row)} |" for row in table.rows),
+    ]
+
+
+def _shown(cell: Cell) -> str:
+    verdict = f"{cell.kind}\n" if cell.kind in ("leak", "too few records", "no evidence") else ""
+    return "<br>".join(_escaped(line) for line in f"{verdict}{cell.text}".split("\n"))
+
+
+def _escaped(text: str) -> str:
+    """Writes text so that Markdown shows it as it is, on one line."""
+    flat = " ".join(text.split())
+    return _MARKDOWN.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

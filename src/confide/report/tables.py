@@ -1,0 +1,253 @@
+"""Tables of the report: results as rows of cells, ready to be shown. Knows nothing of HTML."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from confide.audit.results import AuditResults, Estimate, Measure, Memorised
+from confide.report.differences import compare
+from confide.report.sentences import measures_of, worst_of
+from confide.report.wording import (
+    FAMILIES,
+    VIEWS,
+    attack_name,
+    counted,
+    metric_name,
+    number,
+    p_value,
+    population_name,
+    series_name,
+)
+
+Kind = Literal["text", "number", "code", "long", "leak", "too few records", "no evidence", "none"]
+
+MAX_MEMORISED = 200
+"""Rows of memorised records that a page shows; the results hold them all."""
+
+_HASH_CHARACTERS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell: its text, where a line break starts a new line, and how to show it.
+
+    A kind that is a verdict shows the verdict as a mark before the text.
+    """
+
+    text: str
+    kind: Kind = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A caption, column names, and rows of as many cells; the first cell names the row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def threat_matrix(results: AuditResults) -> Table:
+    """Gives every kind of party by every family of attacks, with the worst that was measured there."""
+    return Table(
+        caption="What each party can find out: the worst measure of each kind of attack",
+        columns=("Who, and what they see", *FAMILIES.values()),
+        rows=tuple(
+            (
+                Cell(text=f"{words.title}\n{words.sees}"),
+                *(_matrix_cell(measures_of(results, view=view, family=family)) for family in FAMILIES),
+            )
+            for view, words in VIEWS.items()
+        ),
+    )
+
+
+def measure_table(measures: Sequence[Measure], caption: str) -> Table:
+    """Gives every number of some measures with its interval and sample size."""
+    return Table(
+        caption=caption,
+        columns=(
+            "View, attack, asked about, metric",
+            "Trained on",
+            "Controls",
+            "Excess over the best control",
+            "p (Holm)",
+            "Verdict",
+        ),
+        rows=tuple(_measure_row(measure) for measure in measures),
+    )
+
+
+def updates_table(results: AuditResults) -> Table:
+    """Gives what single and summed updates tell: who sees them by attack, which is what sealing and summing buy."""
+    measures = measures_of(results, family="updates")
+    columns = list(dict.fromkeys((measure.attack, measure.code, measure.metric) for measure in measures))
+    rows = dict.fromkeys((view, measure.population) for view in VIEWS for measure in measures if measure.view == view)
+    by_place: dict[tuple[str, ...], list[Measure]] = {}
+    for measure in measures:
+        place = (measure.view, measure.population, measure.attack, measure.code, measure.metric)
+        by_place.setdefault(place, []).append(measure)
+    return Table(
+        caption="What updates tell, by who sees them",
+        columns=("Who, asked about", *(f"{attack_name(*column[:2])}: {metric_name(column[2])}" for column in columns)),
+        rows=tuple(
+            (
+                Cell(text=f"{VIEWS[view].title}\n{population_name(population)}"),
+                *(_measured_cell(by_place.get((view, population, *column), [])) for column in columns),
+            )
+            for view, population in rows
+        ),
+    )
+
+
+def memorised_table(results: AuditResults) -> Table:
+    """Gives the records that came out, nearest to the truth first: without texts unless the results hold them."""
+    records = sorted(
+        results.memorised, key=lambda record: (record.distance, record.view, record.attack, record.candidate_id)
+    )
+    shown = records[:MAX_MEMORISED]
+    with_texts = any(record.text is not None for record in shown)
+    count = f"{len(shown):,} of {len(records):,}" if len(shown) < len(records) else f"{len(shown):,}"
+    return Table(
+        caption=f"Records that came out ({count}); distance 0 is word for word",
+        columns=(
+            "Record",
+            "View, attack, asked about",
+            "Owner",
+            "SHA-256 begins",
+            "Characters",
+            "Distance",
+            *(("What came out", "What was trained on") if with_texts else ()),
+        ),
+        rows=tuple(_memorised_row(record, with_texts=with_texts) for record in shown),
+    )
+
+
+def comparison_table(runs: Sequence[AuditResults], names: Sequence[str]) -> Table:
+    """Gives the same measures of several runs side by side, and how far each later run is from the first.
+
+    Args:
+        runs: at least two.
+        names: of the runs, as many.
+    """
+    return Table(
+        caption=f"Runs side by side; differences are to {names[0]}, unpaired",
+        columns=("View, attack, asked about, metric", *names, *(f"{name}, difference" for name in names[1:])),
+        rows=tuple(
+            (
+                _naming_cell(next(measure for measure in compared.measures if measure is not None)),
+                *(_measured_cell([] if measure is None else [measure]) for measure in compared.measures),
+                *(_estimate_cell(difference) for difference in compared.differences),
+            )
+            for compared in compare(runs)
+        ),
+    )
+
+
+def utility_table(results: AuditResults) -> Table:
+    """Gives the measures of usefulness."""
+    return _pairs("Utility", "Measure", ((name, f"{value:.6g}") for name, value in results.run.utility.items()))
+
+
+def facts_tables(results: AuditResults) -> list[Table]:
+    """Gives what was audited and how: the run, sample sizes, settings, versions, machine."""
+    run = results.run
+    facts = (
+        ("base model", run.base_model),
+        ("rounds", f"{run.num_rounds:,}"),
+        ("clients", f"{run.num_clients:,}"),
+        ("sealing scheme", run.scheme),
+        ("adapter parameters", f"{run.num_parameters:,}"),
+        ("seed", "not recorded" if run.seed is None else str(run.seed)),
+        ("audited", results.created),
+        ("audit took", f"{number(results.seconds)} s"),
+        ("version of the results' schema", str(results.schema_version)),
+    )
+    return [
+        _pairs("The run", "What", facts),
+        _pairs("Sample sizes", "What", ((name, f"{count:,}") for name, count in results.counts.items())),
+        _pairs(
+            "Settings of attacks and views",
+            "Setting",
+            ((name, _as_set(value)) for name, value in results.settings.items()),
+        ),
+        _pairs("Versions", "Package", results.versions.items()),
+        _pairs("Machine", "What", results.machine.items()),
+    ]
+
+
+def _matrix_cell(measures: Sequence[Measure]) -> Cell:
+    if not measures:
+        return Cell(text="not measured", kind="none")
+    worst = worst_of(measures)
+    alike = sum(measure.verdict == worst.verdict for measure in measures)
+    text = (
+        f"{metric_name(worst.metric)} {counted(worst.members)}\n"
+        f"{attack_name(worst.attack, worst.code)}, {population_name(worst.population)}\n"
+        f"the verdict of {alike} of {len(measures)} measures"
+    )
+    return Cell(text=text, kind=worst.verdict)
+
+
+def _measure_row(measure: Measure) -> tuple[Cell, ...]:
+    controls = "\n".join(f"{series_name(name)}: {counted(control)}" for name, control in measure.controls.items())
+    p_values = p_value(measure.p_value)
+    if measure.p_adjusted is not None:
+        p_values += f"\n({p_value(measure.p_adjusted)})"
+    return (
+        _naming_cell(measure),
+        Cell(text=counted(measure.members), kind="number"),
+        Cell(text=controls or "none", kind="number"),
+        _estimate_cell(measure.excess),
+        Cell(text=p_values, kind="number"),
+        Cell(text=measure.note, kind=measure.verdict),
+    )
+
+
+def _naming_cell(measure: Measure) -> Cell:
+    return Cell(
+        text=f"{VIEWS[measure.view].title}\n{attack_name(measure.attack, measure.code)}\n"
+        f"{population_name(measure.population)}: {metric_name(measure.metric)}\n{measure.key}"
+    )
+
+
+def _estimate_cell(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return Cell(text="\N{EN DASH}", kind="number")
+    return Cell(text=counted(estimate), kind="number")
+
+
+def _measured_cell(measures: Sequence[Measure]) -> Cell:
+    """Shows the worst of the measures of one place."""
+    if not measures:
+        return Cell(text="not measured", kind="none")
+    worst = worst_of(measures)
+    return Cell(text=counted(worst.members), kind=worst.verdict)
+
+
+def _memorised_row(record: Memorised, *, with_texts: bool) -> tuple[Cell, ...]:
+    texts = (record.text, record.truth) if with_texts else ()
+    return (
+        Cell(text=record.candidate_id, kind="code"),
+        Cell(text=f"{VIEWS[record.view].title}\n{attack_name(record.attack)}\n{population_name(record.population)}"),
+        Cell(text=record.owner),
+        Cell(text=f"{record.sha256[:_HASH_CHARACTERS]}", kind="code"),
+        Cell(text=f"{record.num_characters:,}", kind="number"),
+        Cell(text=number(record.distance), kind="number"),
+        *(Cell(text="" if text is None else text, kind="long") for text in texts),
+    )
+
+
+def _pairs(caption: str, first_column: str, pairs: Iterable[tuple[str, str]]) -> Table:
+    return Table(
+        caption=caption,
+        columns=(first_column, "Value"),
+        rows=tuple((Cell(text=name), Cell(text=value)) for name, value in pairs),
+    )
+
+
+def _as_set(value: str | int | float | list[str] | list[float]) -> str:
+    """Writes a setting as it is: nothing rounded."""
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value) or "none"
+    return str(value)

@@ -1,0 +1,95 @@
+import math
+import zlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from confide.attacks.extraction.generated import Generated
+from confide.attacks.extraction.scoring import score_zero_input
+from confide.attacks.extraction.zero_input import begin_tokens, best_texts, generate_from_nothing, rank_texts
+from confide.attacks.passes import Passes
+from confide.errors import ModelError
+from confide.evaluate.generation import Sampling, evaluation_mode
+from confide.model.lora import AdaptedModel
+from confide.update import Vector
+from tests.attacks.extraction.conftest import TRAINED
+
+SAMPLING = Sampling(temperature=1.0, top_p=0.9, seed=2)
+
+
+def _generate(passes: Passes, adapter: Vector | None, num_texts: int = 30) -> list[Generated]:
+    return generate_from_nothing(passes, adapter, (1,), num_texts=num_texts, max_new_tokens=16, sampling=SAMPLING)
+
+
+def _text(token_ids: list[int], score: float) -> Generated:
+    return Generated(token_ids=tuple(token_ids), text=str(token_ids), is_finished=True, scores={"x": score})
+
+
+def test_an_overtrained_model_says_its_training_texts_unasked_and_the_base_does_not(
+    passes: Passes, trained_rounds: dict[int, Vector]
+) -> None:
+    trained = score_zero_input(_generate(passes, trained_rounds[200]), TRAINED)
+    base = score_zero_input(_generate(passes, None), TRAINED)
+    assert {closest.index for closest in trained if closest.rouge_l == 1.0} == {0, 1, 2}
+    assert max(closest.rouge_l for closest in base) < 1.0
+
+
+def test_more_texts_leave_the_first_ones_as_they_were(passes: Passes, trained_rounds: dict[int, Vector]) -> None:
+    assert _generate(passes, trained_rounds[30], 8)[:3] == _generate(Passes(passes.model, None), trained_rounds[30], 3)
+
+
+def test_the_ranking_scores_are_those_of_their_formulas(
+    model: AdaptedModel, passes: Passes, trained_rounds: dict[int, Vector]
+) -> None:
+    texts = _generate(passes, trained_rounds[30], 3)
+    ranked = rank_texts(passes, trained_rounds[30], (1,), texts)
+    for text in ranked:
+        losses = {}
+        for name, adapter in (("attacked", trained_rounds[30]), ("base", trained_rounds[0])):
+            model.write(adapter)
+            with evaluation_mode(model.module):
+                logits = model.module(input_ids=torch.tensor([[1, *text.token_ids]])).logits[0, :-1].double()
+            ids = torch.tensor(text.token_ids)
+            losses[name] = -float(logits.log_softmax(dim=1).gather(1, ids[:, None]).sum())
+        # float32 logits up to about 20.
+        assert text.scores["loss_ratio"] == pytest.approx(losses["base"] / losses["attacked"], rel=1e-4)
+        assert text.scores["zlib"] == pytest.approx(
+            -losses["attacked"] / len(zlib.compress(text.text.encode())), rel=1e-4
+        )
+
+
+def test_remembered_texts_rank_above_made_up_ones(
+    model: AdaptedModel, passes: Passes, trained_rounds: dict[int, Vector]
+) -> None:
+    texts = [
+        Generated(
+            token_ids=tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"]), text=text, is_finished=True
+        )
+        for text in (*TRAINED, "Ida: 777-9999", "zzzz zzzz zzz", "Rob: XX 1 Oct")
+    ]
+    ranked = rank_texts(passes, trained_rounds[200], (1,), texts)
+    for score in ("loss_ratio", "zlib"):
+        best = sorted(ranked, key=lambda text: text.scores[score], reverse=True)[:3]
+        assert {text.text for text in best} == set(TRAINED)
+
+
+def test_an_empty_text_comes_last(passes: Passes) -> None:
+    empty = Generated(token_ids=(), text="", is_finished=True)
+    assert rank_texts(passes, None, (1,), [empty])[0].scores == {"loss_ratio": -math.inf, "zlib": -math.inf}
+    ranked = rank_texts(passes, None, (1,), [empty, Generated(token_ids=(70, 71), text="ab", is_finished=True)])
+    assert ranked[1].scores["loss_ratio"] == pytest.approx(1.0)  # the base model against itself
+
+
+def test_the_best_texts_are_no_near_copies_of_each_other() -> None:
+    first, copy, other = _text([1, 2, 3, 4, 5, 6], 3.0), _text([1, 2, 3, 4, 5, 9], 2.0), _text([7, 8, 9, 4, 5, 6], 1.0)
+    assert best_texts([other, copy, first], "x", 5) == [first, other]
+    assert best_texts([other, copy, first], "x", 1) == [first]
+    assert best_texts([_text([], -math.inf), _text([1, 2], 0.0)], "x", 5) == [_text([1, 2], 0.0)]
+
+
+def test_the_prompt_that_says_nothing_is_the_begin_token() -> None:
+    assert begin_tokens(SimpleNamespace(bos_token_id=0, eos_token_id=2)) == (0,)
+    assert begin_tokens(SimpleNamespace(bos_token_id=None, eos_token_id=2)) == (2,)
+    with pytest.raises(ModelError, match="neither a begin nor an end token"):
+        begin_tokens(SimpleNamespace(bos_token_id=None, eos_token_id=None))

@@ -1,0 +1,46 @@
+"""Model passes whose answers are written down: what an extraction attack would get, word for word."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from confide.attacks.passes import Passes
+from confide.evaluate.generation import Answer, Sampling
+from confide.model.lora import AdaptedModel
+from confide.update import Vector
+
+Script = Callable[[int, str, int], str]
+"""Round (0 is the base model), the prompt's text and its number: the answer."""
+
+
+class ScriptedPasses(Passes):
+    """Real statistics, written answers; an adapter's first value is its round."""
+
+    def __init__(self, model: AdaptedModel, script: Script) -> None:
+        super().__init__(model, None)
+        self._script = script
+
+    def generate(
+        self,
+        adapter: Vector | None,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+    ) -> list[Answer]:
+        del sampling
+        number = 0 if adapter is None else int(adapter[0])
+        tokenizer = self.model.tokenizer
+        answers = []
+        for place, prompt in enumerate(prompts):
+            text = self._script(number, tokenizer.decode(list(prompt), skip_special_tokens=True), place)
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            answers.append(Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=len(ids) <= max_new_tokens))
+        return answers
+
+
+def round_adapter(model: AdaptedModel, number: int) -> Vector:
+    """The adapter that `ScriptedPasses` takes for this round's."""
+    vector = np.zeros(model.layout.num_values, np.float32)
+    vector[0] = number
+    return vector

@@ -1,0 +1,100 @@
+import pytest
+
+from confide.audit.gate import Condition, failed_conditions, parse_condition
+from confide.audit.results import AuditResults, Estimate, Measure
+from confide.errors import ConfigError
+from tests.report.audits import audit, estimate, measure
+
+
+def with_measures(*measures: Measure) -> AuditResults:
+    return audit().model_copy(update={"measures": list(measures)})
+
+
+GREEDY = measure("client", "extraction", "leak", attack="greedy", metric="exact", members=estimate(0.3, half=0.1))
+PREFIX = measure("client", "extraction", attack="prefix", metric="exact", members=estimate(0.1, half=0.05))
+AREA = measure(
+    "final", "membership", attack="loss", metric="auc", members=estimate(0.7), excess=estimate(0.2, half=0.05)
+)
+TPR = measure("final", "membership", attack="loss", metric="tpr@0.01", members=estimate(0.2), excess=None)
+RESULTS = with_measures(GREEDY, PREFIX, AREA, TPR)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("client.extraction.exact > 0.01", ("client", "extraction", "exact", "value", ">", 0.01)),
+        ("final.membership.tpr@0.01:low>=1e-3", ("final", "membership", "tpr@0.01", "low", ">=", 0.001)),
+        (" server.updates.auc:excess  <  -0.5 ", ("server", "updates", "auc", "excess", "<", -0.5)),
+        (
+            "final.extraction.within 100 samples:high <= 1",
+            ("final", "extraction", "within 100 samples", "high", "<=", 1),
+        ),
+        ("sealed-server.updates.auc:leaks > 0", ("sealed-server", "updates", "auc", "leaks", ">", 0)),
+    ],
+)
+def test_a_condition_reads_as_it_is_written(text: str, expected: tuple[object, ...]) -> None:
+    found = parse_condition(text)
+    assert (found.view, found.family, found.metric, found.part, found.comparison, found.bound) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not VIEW.FAMILY.METRIC"),
+        ("client.extraction.exact", "is not VIEW.FAMILY.METRIC"),
+        ("client.extraction.exact = 1", "is not VIEW.FAMILY.METRIC"),
+        ("client.extraction.exact > ", "is not VIEW.FAMILY.METRIC"),
+        ("nobody.extraction.exact > 0", "has the view 'nobody', expected final, client, coalition, server"),
+        ("client.theft.exact > 0", "has the family 'theft', expected membership, extraction, exposure, updates"),
+        ("client.extraction.exact:middle > 0", "has the part 'middle', expected value, low, high, excess, leaks"),
+        ("client.extraction > 0", "needs a metric and a finite number"),
+        ("client.extraction.exact > much", "needs a metric and a finite number"),
+        ("client.extraction.exact > nan", "needs a metric and a finite number"),
+        ("client.extraction.exact > inf", "needs a metric and a finite number"),
+    ],
+)
+def test_what_is_no_condition_is_refused_with_the_reason(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_condition(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "failing"),
+    [
+        ("client.extraction.exact > 0.2", [GREEDY]),
+        ("client.extraction.exact > 0.05", [GREEDY, PREFIX]),
+        ("client.extraction.exact > 0.3", []),
+        ("client.extraction.exact >= 0.3", [GREEDY]),
+        ("client.extraction.exact:low > 0.15", [GREEDY]),
+        ("client.extraction.exact:high < 0.2", [PREFIX]),
+        ("client.extraction.exact:leaks > 0", [GREEDY]),
+        ("final.membership.auc:excess > 0.1", [AREA]),
+        ("final.membership.auc:excess > 0.2", []),
+        ("final.membership.tpr@0.01 <= 0.2", [TPR]),
+    ],
+)
+def test_a_condition_fails_exactly_the_measures_for_which_it_holds(text: str, failing: list[Measure]) -> None:
+    lines = failed_conditions(RESULTS, [parse_condition(text)])
+    assert len(lines) == len(failing)
+    assert all(one.key in line and text in line for one, line in zip(failing, lines, strict=True))
+
+
+def test_a_gate_that_looks_at_nothing_does_not_pass() -> None:
+    with pytest.raises(ConfigError, match=r"about nothing that this audit measured.*client\.extraction\.exact"):
+        failed_conditions(RESULTS, [parse_condition("coalition.extraction.exact > 0.5")])
+    with pytest.raises(ConfigError, match="about nothing"):  # there is such a measure, and it has no excess
+        failed_conditions(RESULTS, [parse_condition("final.membership.tpr@0.01:excess > 0.5")])
+    with pytest.raises(ConfigError, match="It measured: nothing"):
+        failed_conditions(with_measures(), [parse_condition("client.extraction.exact > 0.5")])
+
+
+def test_every_condition_is_looked_at() -> None:
+    conditions = [parse_condition("client.extraction.exact > 0.2"), parse_condition("final.membership.auc > 0.65")]
+    assert len(failed_conditions(RESULTS, conditions)) == 2
+    assert failed_conditions(RESULTS, []) == []
+
+
+def test_a_measure_at_the_edge_is_compared_without_rounding() -> None:
+    just_above = Estimate(value=0.01 + 1e-12, low=0.0, high=1.0, num=4)
+    condition: Condition = parse_condition("client.extraction.exact > 0.01")
+    assert failed_conditions(with_measures(measure(members=just_above)), [condition])

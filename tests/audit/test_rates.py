@@ -1,0 +1,119 @@
+"""Shares and means beside held-out records and the base model."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from confide.audit.judging import Found, Subject, judge, raw_p_value
+from confide.audit.rates import FEWEST, mean, rate
+from confide.audit.statistics import clopper_pearson, uniformity_p_value
+from confide.errors import RunError
+
+Flags = npt.NDArray[np.bool_]
+
+
+def subject(num_members: int, num_others: int) -> Subject:
+    labels = np.arange(num_members + num_others) < num_members
+    return Subject(view="client", family="extraction", attack="greedy", code="E1", population="personal", labels=labels)
+
+
+def is_leak(found: Found) -> bool:
+    p_value = raw_p_value(found)
+    assert p_value is not None
+    return judge([found], {0: p_value}, is_randomised=True)[0].verdict == "leak"
+
+
+def flags(*counts: tuple[int, int]) -> Flags:
+    """So many true ones, then false ones, group by group."""
+    return np.concatenate([np.arange(size) < number for number, size in counts])
+
+
+def test_a_rate_is_the_members_share_beside_both_controls() -> None:
+    happened, of_base = flags((9, 20), (1, 30)), flags((2, 20), (7, 30))
+    found = rate(subject(20, 30), "exact", happened, of_base)
+    assert found.members == clopper_pearson(9, 20)
+    assert found.controls == {"held_out": clopper_pearson(1, 30), "base": clopper_pearson(2, 20)}
+    fisher = stats.fisher_exact([[9, 11], [1, 29]], alternative="greater").pvalue
+    assert found.differences["held_out"].p_value == pytest.approx(fisher)
+    # McNemar's exact test: seven changed, all of them upwards.
+    assert found.differences["base"].p_value == pytest.approx(0.5**7)
+    assert is_leak(found)
+
+
+def test_what_the_base_model_says_too_is_no_leak() -> None:
+    happened = flags((20, 20), (0, 20))
+    assert is_leak(rate(subject(20, 20), "exact", happened, np.zeros(40, np.bool_)))
+    assert not is_leak(rate(subject(20, 20), "exact", happened, happened))
+
+
+def test_what_comes_out_of_held_out_records_too_is_no_leak() -> None:
+    everything = np.ones(40, np.bool_)
+    assert not is_leak(rate(subject(20, 20), "exact", everything, ~everything))
+
+
+@given(st.integers(2, 3), st.floats(0.01, 1.0), st.booleans())
+def test_two_or_three_records_that_happen_to_be_equal_are_no_leak(num: int, value: float, is_share: bool) -> None:
+    """Without a spread Welch's and Student's tests are certain of any difference. One order of C(6, 3) = 20 is not."""
+    values = np.where(np.arange(2 * num) < num, value, 0.0)
+    found = mean(subject(num, num), "rouge_l", values, np.zeros(2 * num), is_share=is_share)
+    assert not is_leak(found)
+    assert found.shortage
+
+
+def test_differences_between_next_to_nothing_are_no_leak_whatever_their_ratio() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([1e-6 * rng.random(50) + 1e-6, 1e-9 * rng.random(50)])
+    found = mean(subject(50, 50), "within_100", values, values * 1e-3, is_share=True)
+    assert raw_p_value(found) is not None
+    assert not is_leak(found)
+    # The smallest probabilities there are do not break it.
+    mean(subject(50, 50), "within_100", values * 1e-310, values * 1e-314, is_share=True)
+
+
+def test_a_mean_that_grew_on_members_alone_is_a_leak() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.uniform(0.1, 0.4, 60)
+    grown = base + np.where(np.arange(60) < 30, 0.3, 0.0)
+    for is_share in (True, False):
+        found = mean(subject(30, 30), "rouge_l", grown, base, is_share=is_share)
+        assert is_leak(found)
+        assert found.controls.keys() == {"held_out", "base"}
+        # Paired: the same 0.3 everywhere is known far better than either mean.
+        paired = found.differences["base"].interval
+        assert paired.high - paired.low < 0.5 * (found.members.high - found.members.low)
+
+
+def test_over_random_coins_p_values_of_means_are_nowhere_too_small() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.exponential(1.0, 40)
+    num_leaks, p_values, ranks = 0, [], []
+    for _ in range(200):
+        labels = rng.permutation(np.arange(40) < 20)
+        one = Subject(view="client", family="exposure", attack="rank", code="", population="", labels=labels)
+        found = mean(one, "exposure", values, None, is_share=False)
+        p_values.append(found.differences["held_out"].p_value)
+        ranks.append(stats.mannwhitneyu(values[labels], values[~labels], alternative="greater").pvalue)
+        num_leaks += is_leak(found)
+    # The larger of two p-values that are uniform each: at most 5 % below 0.05, give or take 200 draws' three sigmas.
+    assert np.mean(np.array(p_values) < 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    assert uniformity_p_value(ranks) > 0.01
+    assert (np.array(p_values) >= np.array(ranks) - 0.02).all()  # scipy's is the normal approximation
+    assert num_leaks <= 0.05 * 200
+
+
+def test_a_value_that_is_no_number_stops_it() -> None:
+    values = np.ones(40)
+    values[3] = np.nan
+    with pytest.raises(RunError, match="NaN"):
+        mean(subject(20, 20), "rouge_l", values, None, is_share=False)
+
+
+@pytest.mark.parametrize(("num", "is_enough"), [(FEWEST, True), (FEWEST - 1, False)])
+def test_a_shortage_says_how_many_are_needed(num: int, is_enough: bool) -> None:
+    found = rate(subject(num, 20), "exact", np.zeros(num + 20, np.bool_), None)
+    assert (found.shortage == "") == is_enough
+    if not is_enough:
+        assert f"at least {FEWEST} of each are needed" in found.shortage

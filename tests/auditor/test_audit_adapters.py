@@ -1,0 +1,281 @@
+"""An audit of adapters that come from anywhere: a folder of them, a base model, and two files of records."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import AddedToken
+
+from confide.audit.results import AuditResults
+from confide.auditor import AdaptersToAudit, AuditRequest, audit_adapters, results_path
+from confide.auditor.of_adapters import CLAIMED
+from confide.build import build_model
+from confide.build.data import build_flipped
+from confide.canaries.coins import Flipped
+from confide.config.load import load_config
+from confide.data.examples import Instruction, Record
+from confide.errors import DataError, ModelError, NonFiniteUpdateError, UsageError
+from confide.model import load as load_module
+from confide.model.adapter_files import read_adapter
+from confide.model.tiny import make_byte_tokenizer
+from tests.auditor.test_adapter_folders import save_with_peft
+from tests.recorded import ROUNDS, words
+
+QUICK = AuditRequest(attacks=("membership",), settings=("train.max_tokens=160", "run.threads=1", "run.device=cpu"))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
+
+
+def as_row(record: Record) -> dict[str, object]:
+    assert isinstance(record.content, Instruction)
+    return {
+        "instruction": record.content.instruction,
+        "response": record.content.response,
+        "client": record.client,
+    }
+
+
+@pytest.fixture(scope="session")
+def flipped(run: Path) -> Flipped:
+    return build_flipped(load_config(run / "config.toml"))
+
+
+@pytest.fixture
+def given(run: Path, flipped: Flipped, tmp_path: Path) -> AdaptersToAudit:
+    """The run's adapters as somebody without the run has them, and the records that had coins."""
+    shutil.copytree(run / "rounds", tmp_path / "adapters")
+    coins = [coin for coin in flipped.plan.coins if coin.kind == "records"]
+    files = [
+        write_rows(tmp_path / f"{name}.jsonl", [as_row(coin.records[0]) for coin in coins if coin.included == label])
+        for name, label in (("in", True), ("out", False))
+    ]
+    return AdaptersToAudit(
+        folder=tmp_path / "adapters",
+        members=files[0],
+        non_members=files[1],
+        out=tmp_path / "found",
+        base="tiny-llama",
+        template="plain",
+        is_randomised=True,
+    )
+
+
+def scores(found: AuditResults, view: str) -> dict[str, tuple[float, int]]:
+    return {
+        one.attack: (one.members.value, one.members.num)
+        for one in found.measures
+        if (one.view, one.population, one.metric) == (view, "records", "auc") and one.attack != "best"
+    }
+
+
+def test_adapters_alone_give_the_numbers_that_their_run_gives(given: AdaptersToAudit, results: AuditResults) -> None:
+    found = audit_adapters(given, QUICK)
+    # What only a run knows: records that nobody had a coin for, which one attack compares with.
+    expected = {name: score for name, score in scores(results, "final").items() if name != "standardised_gain"}
+    assert scores(found, "final") == expected
+    assert {one.view for one in found.measures} == {"final", "client"}
+    assert AuditResults.model_validate_json(results_path(given.out).read_text()) == found
+    assert (found.run.name, found.run.num_rounds, found.run.num_clients) == ("adapters", ROUNDS, 3)
+    assert CLAIMED not in found.warnings
+
+
+def test_without_coins_nothing_is_called_a_leak_and_the_report_says_why(given: AdaptersToAudit) -> None:
+    found = audit_adapters(replace(given, is_randomised=False), QUICK)
+    assert CLAIMED in found.warnings
+    assert {one.verdict for one in found.measures} <= {"no evidence", "too few records"}
+
+
+def test_a_single_adapter_is_what_its_holder_sees(given: AdaptersToAudit) -> None:
+    found = audit_adapters(replace(given, folder=given.folder / "0003"), QUICK)
+    assert {one.view for one in found.measures} == {"final"}
+    assert scores(found, "final").keys() == set(scores(audit_adapters(given, QUICK), "final"))
+
+
+def test_extraction_runs_on_adapters_alone(given: AdaptersToAudit) -> None:
+    settings = (*QUICK.settings, "audit.max_new_tokens=3", "audit.samples=2")
+    found = audit_adapters(given, replace(QUICK, attacks=("extraction",), settings=settings))
+    assert {one.family for one in found.measures} == {"extraction"}
+    assert {one.attack for one in found.measures} >= {"prefix-80", "prefix-30", "two-model", "zero-input"}
+    assert "record-0" not in found.model_dump_json()  # the ids that attacks see mean nothing to the reader
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda number: {
+            "messages": [{"role": "user", "content": "say"}, {"role": "assistant", "content": words(5, number)}]
+        },
+        lambda number: {"text": words(8, number)},
+        lambda number: {"instruction": "续写", "response": f"患者第{number}号出院后" + "复查" * (number % 5)},
+        lambda number: {"text": f"Größe: {number} м, цена {number * 7} ₽, 名前{number}"},
+    ],
+    ids=["messages", "text", "chinese", "mixed scripts"],
+)
+def test_records_are_read_in_every_form_and_script(
+    given: AdaptersToAudit, tmp_path: Path, row: Callable[[object], dict[str, object]]
+) -> None:
+    members = write_rows(tmp_path / "m.jsonl", [row(number) for number in range(12)])
+    others = write_rows(tmp_path / "n.jsonl", [row(number + 50) for number in range(12)])
+    request = AuditRequest(
+        views=("final",),
+        settings=("train.max_tokens=160", "run.threads=1", "audit.max_new_tokens=4", "audit.samples=2"),
+    )
+    template = "chat" if "messages" in row(0) else "plain"
+    found = audit_adapters(replace(given, members=members, non_members=others, template=template), request)
+    assert {one.family for one in found.measures} == {"membership", "extraction"}
+    assert found.counts["records: members"] + found.counts["records: others"] > 12
+
+
+def test_members_that_were_never_trained_on_are_doubted_with_the_numbers(
+    given: AdaptersToAudit, tmp_path: Path
+) -> None:
+    rows = [{"instruction": "say", "response": words(6, "never", number)} for number in range(30)]
+    never = replace(
+        given,
+        members=write_rows(tmp_path / "never.jsonl", rows[:15]),
+        non_members=write_rows(tmp_path / "nor.jsonl", rows[15:]),
+    )
+    claims = audit_adapters(never, QUICK)
+    assert [
+        one for one in claims.warnings if "nothing shows that they were trained on" in one and "nats a token" in one
+    ]
+    passive = audit_adapters(replace(never, is_randomised=False), QUICK)
+    assert [one for one in passive.warnings if "left no trace on the members" in one and "nats a token" in one]
+
+
+def test_too_few_records_are_said_with_how_many_are_needed(given: AdaptersToAudit, tmp_path: Path) -> None:
+    rows = [{"text": words(6, number)} for number in range(8)]
+    few = replace(
+        given,
+        members=write_rows(tmp_path / "m.jsonl", rows[:4]),
+        non_members=write_rows(tmp_path / "n.jsonl", rows[4:]),
+    )
+    found = audit_adapters(few, QUICK)
+    assert [one for one in found.warnings if "too few records" in one and "20 of each are needed" in one]
+    alone = replace(few, non_members=few.members)  # each of them repeats a member
+    with pytest.raises(DataError, match=r"nothing to compare.*4 near-duplicates left out"):
+        audit_adapters(alone, QUICK)
+
+
+def test_rounds_that_are_missing_are_said(given: AdaptersToAudit) -> None:
+    shutil.rmtree(given.folder / "0002")
+    found = audit_adapters(given, QUICK)
+    assert [one for one in found.warnings if "There is no adapter of round 2" in one]
+    assert found.settings["rounds looked at"] == [1.0, 3.0]
+
+
+def test_an_adapter_that_is_not_finite_stops_the_audit(given: AdaptersToAudit, run: Path) -> None:
+    model = build_model(load_config(run / "config.toml"))
+    vector = read_adapter(given.folder / "0003", model.layout, "tiny-llama").copy()
+    vector[:2] = np.nan
+    model.save(given.folder / "0003", vector)
+    with pytest.raises(NonFiniteUpdateError, match="0003 holds 2 values of 448"):
+        audit_adapters(given, QUICK)
+
+
+def test_a_base_model_with_other_layers_is_refused(given: AdaptersToAudit) -> None:
+    with pytest.raises(ModelError, match="are of another base model than tiny-gpt2: they adapt layers that it does"):
+        audit_adapters(replace(given, base="tiny-gpt2"), QUICK)
+
+
+def test_a_base_model_of_another_width_is_refused(given: AdaptersToAudit, tmp_path: Path) -> None:
+    base = load_module.load_base_model("tiny-llama", device="cpu")
+    config = type(base.module.config)(**base.module.config.to_dict() | {"hidden_size": 64})
+    type(base.module)(config).save_pretrained(str(tmp_path / "wide"))
+    base.tokenizer.save_pretrained(str(tmp_path / "wide"))
+    with pytest.raises(ModelError, match=r"does not fit .*wide: 0 tensors missing, 0 unexpected, \d+ of another shape"):
+        audit_adapters(replace(given, base=str(tmp_path / "wide")), QUICK)
+
+
+def test_a_base_model_of_another_name_is_remarked_upon(given: AdaptersToAudit, tmp_path: Path) -> None:
+    base = load_module.load_base_model("tiny-llama", device="cpu")
+    base.module.save_pretrained(str(tmp_path / "llama-copy"))
+    base.tokenizer.save_pretrained(str(tmp_path / "llama-copy"))
+    found = audit_adapters(replace(given, base=str(tmp_path / "llama-copy")), QUICK)
+    assert [one for one in found.warnings if one.startswith("The adapters name tiny-llama as their base model")]
+    assert not [one for one in audit_adapters(given, QUICK).warnings if "as their base model" in one]
+
+
+def test_the_base_model_is_the_one_that_the_adapters_name_unless_another_is_given(
+    given: AdaptersToAudit, tmp_path: Path
+) -> None:
+    assert audit_adapters(replace(given, base=""), QUICK).run.base_model == "tiny-llama"
+    save_with_peft(tmp_path / "nameless")
+    path = tmp_path / "nameless" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": None}))
+    with pytest.raises(ModelError, match=r"do not name their base model\. Say which one with --base"):
+        audit_adapters(replace(given, folder=tmp_path / "nameless", base=""), QUICK)
+
+
+def test_tokens_that_a_tokenizer_adds_and_the_model_does_not_know_are_an_error(
+    given: AdaptersToAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = load_module.load_base_model("tiny-llama", device="cpu")
+    tokenizer = make_byte_tokenizer()
+    tokenizer.add_tokens([AddedToken("diagnosis", normalized=False)])
+    base.module.save_pretrained(str(tmp_path / "tiny-llama"))
+    tokenizer.save_pretrained(str(tmp_path / "tiny-llama"))
+    write_rows(given.members, [{"text": f"{words(4, number)} diagnosis"} for number in range(12)])
+    write_rows(given.non_members, [{"text": words(4, number, "other")} for number in range(12)])
+    with pytest.raises(DataError, match=r"has tokens that .* does not know: its ids are 0 to 261"):
+        audit_adapters(replace(given, base=str(tmp_path / "tiny-llama")), QUICK)
+
+
+def test_a_tokenizer_that_opens_texts_with_a_token_of_its_own_is_followed(
+    given: AdaptersToAudit, tmp_path: Path
+) -> None:
+    """As Llama's, which puts a begin token before every text: it is read, and nothing is scored on it."""
+    from tokenizers.processors import TemplateProcessing
+
+    base = load_module.load_base_model("tiny-llama", device="cpu")
+    tokenizer = make_byte_tokenizer()
+    begin = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.bos_token_id)]
+    )
+    base.module.save_pretrained(str(tmp_path / "tiny-llama"))
+    tokenizer.save_pretrained(str(tmp_path / "tiny-llama"))
+    found = audit_adapters(replace(given, base=str(tmp_path / "tiny-llama")), QUICK)
+    plain = audit_adapters(replace(given, out=tmp_path / "plain"), QUICK)
+    assert scores(found, "final").keys() == scores(plain, "final").keys()
+    assert scores(found, "final")["loss"] != scores(plain, "final")["loss"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (AuditRequest(views=("server",)), "--view is 'server', expected one of: final, client"),
+        (AuditRequest(attacks=("updates",)), "--attack is 'updates', expected one of: membership, extraction"),
+        (AuditRequest(attackers=("east",)), "--attacker goes with a run"),
+        (AuditRequest(settings=("audit.samples=0",)), r"audit\.samples is 0, expected a whole number >= 1"),
+        (AuditRequest(settings=("lora.nothing=0",)), r"lora\.nothing .* is no key"),
+    ],
+)
+def test_what_adapters_alone_do_not_give_is_refused(
+    given: AdaptersToAudit, request_: AuditRequest, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        audit_adapters(given, request_)
+
+
+def test_files_that_are_missing_or_malformed_are_named(given: AdaptersToAudit, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jsonl does not exist"):
+        audit_adapters(replace(given, members=tmp_path / "nowhere.jsonl"), QUICK)
+    given.non_members.write_text('{"question": "?"}\n')
+    with pytest.raises(DataError, match=r"out\.jsonl, line 1: no column to learn from"):
+        audit_adapters(given, QUICK)
+
+
+def test_columns_of_other_names_are_read_on_request(given: AdaptersToAudit) -> None:
+    for path, label in ((given.members, "in"), (given.non_members, "out")):
+        write_rows(path, [{"q": "say", "a": words(6, label, number)} for number in range(12)])
+    settings = (*QUICK.settings, "data.instruction_column=q", "data.response_column=a")
+    found = audit_adapters(given, replace(QUICK, settings=settings))
+    assert (found.counts["records: members"], found.counts["records: others"]) == (12, 12)

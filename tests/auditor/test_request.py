@@ -1,0 +1,77 @@
+import pytest
+
+from confide.auditor.request import Attackers, AuditRequest, check_only_audit_keys, choose_attackers
+from confide.config.load import parse_config
+from confide.errors import ConfigError, UsageError
+
+CLIENTS = ("south", "north", "east", "west")
+
+
+@pytest.mark.parametrize(
+    ("clients", "asked", "expected"),
+    [
+        (CLIENTS, (), Attackers(alone=("east",), together=("east", "north"))),
+        (CLIENTS, ("west",), Attackers(alone=("west",), together=("east", "west"))),
+        (CLIENTS, ("west", "south"), Attackers(alone=("west",), together=("south", "west"))),
+        (CLIENTS, ("west", "south", "east"), Attackers(alone=("west",), together=("east", "south", "west"))),
+        (("a", "b", "c"), (), Attackers(alone=("a",), together=("a", "b"))),
+        (("a", "b"), (), Attackers(alone=("a",), together=())),
+        (("a", "b"), ("b",), Attackers(alone=("b",), together=())),
+    ],
+)
+def test_who_attacks(clients: tuple[str, ...], asked: tuple[str, ...], expected: Attackers) -> None:
+    assert choose_attackers(clients, asked) == expected
+
+
+@pytest.mark.parametrize(("num_clients", "num_asked"), [(n, k) for n in (2, 3, 4) for k in range(n)])
+def test_somebody_is_always_left_to_attack(num_clients: int, num_asked: int) -> None:
+    clients = CLIENTS[:num_clients]
+    found = choose_attackers(clients, clients[:num_asked])
+    assert len(found.alone) == 1
+    assert len(found.everyone) < num_clients
+    assert set(clients[:num_asked]) <= set(found.everyone)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("nobody",), "there is no client 'nobody'; the clients are: east, north, south, west"),
+        (("east", "east"), "named twice"),
+        (CLIENTS, "nobody left to attack"),
+    ],
+)
+def test_attackers_that_cannot_be(asked: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        choose_attackers(CLIENTS, asked)
+    assert caught.value.exit_code == 2
+
+
+def test_what_is_asked_for_overrides_the_configuration() -> None:
+    request = AuditRequest(views=("client",), attacks=("exposure", "updates"), settings=("audit.samples=3",))
+    audit = parse_config({"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}, request.overrides).audit
+    assert (audit.views, audit.attacks, audit.samples) == (("client",), ("exposure", "updates"), 3)
+    assert AuditRequest().overrides == ()
+
+
+@pytest.mark.parametrize(
+    ("request_", "choices"),
+    [
+        (AuditRequest(views=("everyone",)), ("final", "client", "coalition", "server")),
+        (AuditRequest(attacks=("theft",)), ("membership", "extraction", "exposure", "updates")),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_choices(request_: AuditRequest, choices: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}, request_.overrides)
+    assert all(f'"{choice}"' in str(caught.value) for choice in choices)
+    assert caught.value.exit_code == 2
+
+
+def test_an_audit_may_change_how_it_looks_and_nothing_of_what_was_trained() -> None:
+    values = {"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}
+    trained = parse_config(values)
+    check_only_audit_keys(trained, parse_config(values, ["audit.samples=3", "evaluate.batch_size=2"]))
+    with pytest.raises(ConfigError, match=r"cannot change what was trained: train\.max_tokens: 512 -> 64"):
+        check_only_audit_keys(trained, parse_config(values, ["train.max_tokens=64"]))
+    with pytest.raises(ConfigError, match=r"audit\.canaries"):
+        check_only_audit_keys(trained, parse_config(values, ['audit.canaries=["records"]']))

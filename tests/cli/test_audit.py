@@ -1,0 +1,234 @@
+"""`confide audit` and `confide report` as a user meets them: what is shown, what is written, and every exit code."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from confide.audit.results import AuditResults
+from confide.auditor import results_path
+from confide.cli.audit import REPORT_FILE, print_results, read_results
+from confide.cli.main import run as run_cli
+from confide.cli.telling import MOST_ROWS, telling_measures
+from confide.errors import RunDirectoryError
+from confide.report.sentences import findings
+from tests.recorded import shared_run
+from tests.report.audits import audit as made_audit
+from tests.report.audits import calm_audit, estimate, leak, leaking_audit, measure
+
+WIDTH = 100
+QUICK = ("--view", "final", "--attack", "membership")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def confide(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Runs `confide` with some words, on a terminal of 100 columns, in an empty folder."""
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    monkeypatch.setenv("TERM", "dumb")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def command(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["confide", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            run_cli()
+        out, err = capsys.readouterr()
+        return Ended(code=int(stop.value.code or 0), out=out, err=err)
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded run of this module's own, with what earlier audits of it computed."""
+    shared = shared_run(tmp_path_factory)
+    return Path(shutil.copytree(shared, tmp_path_factory.mktemp("cli") / "run", symlinks=True))
+
+
+def test_an_audit_shows_a_sentence_for_each_view_a_table_and_where_the_report_is(confide: Command, run: Path) -> None:
+    ended = confide("audit", run, "--view", "final", "--view", "client", "--attack", "membership")
+    assert ended.code == 0
+    assert ended.out.startswith(("No attack found", "Training data leaks"))
+    assert "  Holder of the final model. " in ended.out
+    assert "  A participating client. " in ended.out
+    assert "beyond its controls" in ended.out
+    assert ended.out.splitlines()[-1] == f"report: {run / REPORT_FILE}"
+    assert max(map(len, ended.out.splitlines()[:-1])) <= WIDTH
+    assert "</html>" in (run / REPORT_FILE).read_text()
+    assert read_results(run).settings["views"] == ["final", "client"]
+
+
+def test_with_json_nothing_but_json_is_printed(confide: Command, run: Path) -> None:
+    ended = confide("audit", run, *QUICK, "--json")
+    assert AuditResults.model_validate_json(ended.out) == read_results(run)
+    assert json.loads(ended.out)["command"] == f"confide audit {run} --view final --attack membership --json"
+    assert ended.code == 0
+
+
+def test_a_gate_ends_with_1_where_its_condition_holds_and_with_0_where_not(confide: Command, run: Path) -> None:
+    passed = confide("audit", run, *QUICK, "--fail-if", "final.membership.auc > 1")
+    assert (passed.code, passed.err) == (0, "")
+    failed = confide(
+        "audit", run, *QUICK, "--fail-if", "final.membership.auc > 1", "--fail-if", "final.membership.auc >= 0"
+    )
+    assert failed.code == 1
+    assert all(line.startswith("failed: final.membership.auc >= 0: ") for line in failed.err.splitlines())
+    assert failed.err
+    assert failed.out.splitlines()[-1].startswith("report: ")  # the results are written all the same
+
+
+def test_a_gate_that_looks_at_nothing_ends_with_2(confide: Command, run: Path) -> None:
+    ended = confide("audit", run, *QUICK, "--fail-if", "client.membership.auc > 1")
+    assert ended.code == 2
+    assert "about nothing that this audit measured" in ended.err
+
+
+def test_a_malformed_gate_ends_with_2_before_anything_is_done(confide: Command, tmp_path: Path) -> None:
+    ended = confide("audit", tmp_path, "--fail-if", "everything > 0")
+    assert ended.code == 2
+    assert "has the view 'everything', expected final, client" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("audit",), "give a run directory, or --adapters"),
+        (("audit", "RUN", "--adapters", "DIR"), "not both"),
+        (("audit", "RUN", "--base", "tiny-llama", "--randomised"), "--base, --randomised goes with --adapters"),
+        (("audit", "--adapters", "DIR", "--non-members", "x"), "--adapters needs --members"),
+        (("audit", "--adapters", "DIR", "--members", "x"), "--adapters needs --non-members"),
+        (("audit", "--adapters", "DIR", "--members", "x", "--non-members", "y"), "there is no folder DIR"),
+        (("audit", "RUN"), "RUN is no run directory"),
+        (("report", "RUN"), "RUN was not audited yet: run `confide audit RUN` first"),
+    ],
+)
+def test_what_does_not_fit_together_ends_with_2_and_one_message(
+    confide: Command, words: tuple[str, ...], message: str
+) -> None:
+    ended = confide(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "choices"),
+    [
+        (("--view", "everyone"), ("final", "client", "coalition", "server")),
+        (("--attack", "theft"), ("membership", "extraction", "exposure", "updates")),
+        (("--attacker", "nobody"), ("east", "north", "south")),
+    ],
+)
+def test_unknown_names_end_with_2_and_the_choices(
+    confide: Command, run: Path, words: tuple[str, ...], choices: tuple[str, ...]
+) -> None:
+    ended = confide("audit", run, *words)
+    assert ended.code == 2
+    assert all(choice in ended.err for choice in choices)
+
+
+def test_settings_say_how_to_audit_and_nothing_else(confide: Command, run: Path) -> None:
+    assert confide("audit", run, *QUICK, "--set", "evaluate.batch_size=4").code == 0
+    ended = confide("audit", run, *QUICK, "--set", "run.seed=4")
+    assert ended.code == 2
+    assert "an audit cannot change what was trained: run.seed: 0 -> 4" in ended.err
+
+
+def test_adapters_from_anywhere_are_audited_into_a_folder_of_their_own(
+    confide: Command, run: Path, tmp_path: Path
+) -> None:
+    adapters = Path(shutil.copytree(run / "rounds", tmp_path / "somebody-s"))
+    rows = [{"text": f"text number {number} of {name}"} for name in ("in", "out") for number in range(12)]
+    for name, part in (("in", rows[:12]), ("out", rows[12:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    words = ("--members", tmp_path / "in.jsonl", "--non-members", tmp_path / "out.jsonl", "--attack", "membership")
+    quick = ("--template", "plain", "--set", "train.max_tokens=64", "--set", "run.threads=1")
+    ended = confide("audit", "--adapters", adapters, "--base", "tiny-llama", *words, *quick)
+    assert ended.code == 0
+    assert ended.out.splitlines()[-1] == f"report: {Path('audit-somebody-s') / REPORT_FILE}"
+    assert "this audit is passive" in ended.out.replace("\n", " ")
+    assert read_results(Path("audit-somebody-s")).run.name == "somebody-s"
+    ended = confide("audit", "--adapters", adapters, *words, *quick, "--out", tmp_path / "found", "--json")
+    assert json.loads(ended.out)["run"]["base_model"] == "tiny-llama"
+    assert (tmp_path / "found" / REPORT_FILE).is_file()
+    assert confide("report", tmp_path / "found", "audit-somebody-s", "--out", "both.html").code == 0
+    assert "somebody-s" in Path("both.html").read_text()
+
+
+def test_a_report_is_written_again_from_the_results(confide: Command, run: Path) -> None:
+    confide("audit", run, *QUICK)
+    first = (run / REPORT_FILE).read_bytes()
+    (run / REPORT_FILE).unlink()
+    ended = confide("report", run)
+    assert ended.out == f"report: {run / REPORT_FILE}\n"
+    assert (run / REPORT_FILE).read_bytes() == first
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"schema_version": 99}', b"[" * 100_000])
+def test_damaged_results_are_an_error_with_their_name(confide: Command, tmp_path: Path, content: bytes) -> None:
+    results_path(tmp_path).parent.mkdir()
+    results_path(tmp_path).write_bytes(content)
+    ended = confide("report", tmp_path)
+    assert ended.code == 2
+    assert "audit.json cannot be read" in ended.err
+    with pytest.raises(RunDirectoryError):
+        read_results(tmp_path)
+
+
+def shown(results: AuditResults) -> list[str]:
+    text = StringIO()
+    print_results(Console(width=WIDTH, file=text), results)
+    return text.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("results", [leaking_audit(), calm_audit(), made_audit()], ids=["leaking", "calm", "plain"])
+def test_what_is_shown_fits_100_columns_and_leaves_no_view_and_no_warning_out(results: AuditResults) -> None:
+    lines = shown(results)
+    assert max(map(len, lines)) <= WIDTH
+    running = " ".join(" ".join(lines).split())  # without the line breaks
+    assert all(f"{finding.title}. " in running for finding in findings(results))
+    assert all(f"note: {' '.join(warning.split())}" in running for warning in results.warnings)
+    assert {one.view for one in telling_measures(results)} == {one.view for one in results.measures}
+
+
+def test_the_table_has_the_worst_of_each_kind_leaks_first_and_counts_the_rest() -> None:
+    quiet = [
+        measure("final", "membership", attack=f"m{number}", population=f"kind {number % 20}", metric="auc")
+        for number in range(60)
+    ]
+    results = made_audit().model_copy(
+        update={"measures": [*quiet, leak("client", "extraction", excess=estimate(0.3, half=0.1))]}
+    )
+    telling = telling_measures(results)
+    assert telling[0].verdict == "leak"
+    assert len(telling) == 21
+    lines = shown(results)
+    rows = [line for line in lines if line.startswith(("final ", "client "))]
+    assert len(rows) == MOST_ROWS
+    assert rows[0].startswith("client")
+    assert f"and {61 - MOST_ROWS} measures more in audit.json" in lines
+
+
+def test_an_audit_without_a_measure_shows_no_table() -> None:
+    lines = shown(made_audit().model_copy(update={"measures": [], "warnings": ["nothing there"]}))
+    assert lines[0] == "Nothing was measured, so nothing can be concluded either way."
+    assert "note: nothing there" in lines
+    assert not [line for line in lines if "beyond its controls" in line]

@@ -1,0 +1,90 @@
+import pytest
+
+from confide.audit.results import AuditResults
+from confide.report.advice import RULES, advice
+from tests.report.audits import audit, calm_audit, estimate, facts, leak, leaking_audit, line, measure, too_few
+
+CASES: dict[str, AuditResults] = {
+    "nothing was measured": audit(),
+    "text comes out of a model": audit(measures=[leak("final")]),
+    "more copies, more exposure": audit(
+        measures=[measure()], curves=[line("copies", "members", {1: 0.1, 16: 0.9}, metric="exposure")]
+    ),
+    "members are recognised from a model": audit(measures=[leak("client", "membership")]),
+    "members are recognised from opened sums": audit(measures=[leak("coalition", "updates")]),
+    "only rounds tell, not the final model": audit(measures=[leak("client"), measure("final")]),
+    "members are recognised from single updates": audit(measures=[leak("server", "updates")]),
+    "the server with sealed updates": audit(measures=[measure("sealed-server", "updates")]),
+    "too few records": audit(measures=[too_few()]),
+    "above the controls without a verdict": audit(measures=[measure(excess=estimate(0.3))]),
+    "nothing was found": audit(measures=[measure()]),
+    "the audit has warnings": audit(warnings=["Passive attacks only."]),
+}
+
+
+def _rules(results: AuditResults) -> set[str]:
+    return {item.rule for item in advice(results)}
+
+
+def test_each_rule_has_a_case() -> None:
+    assert set(CASES) == {rule for rule, _ in RULES}
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_rule_applies_where_its_case_is(rule: str) -> None:
+    assert rule in _rules(CASES[rule])
+
+
+@pytest.mark.parametrize("rule", set(CASES) - {"nothing was measured", "the audit has warnings"})
+def test_a_rule_does_not_apply_where_nothing_was_measured(rule: str) -> None:
+    assert rule not in _rules(audit())
+
+
+def test_advice_claims_no_finding_of_its_own() -> None:
+    for results in (*CASES.values(), leaking_audit(), calm_audit()):
+        for item in advice(results):
+            assert "leak" not in item.text.lower()
+
+
+def test_something_is_said_whatever_was_found() -> None:
+    for results in (*CASES.values(), leaking_audit(), calm_audit()):
+        assert advice(results)
+
+
+def test_no_change_is_advised_only_where_everything_was_decided() -> None:
+    assert "nothing was found" in _rules(calm_audit())
+    assert "nothing was found" not in _rules(leaking_audit())
+    assert "nothing was found" not in _rules(audit(measures=[measure(), too_few()]))
+    assert "nothing was found" not in _rules(audit(measures=[measure(), measure(excess=estimate(0.3))]))
+
+
+def test_a_plaintext_run_is_told_to_seal_and_a_sealed_one_to_keep_sealing() -> None:
+    on_server = [leak("server", "updates")]
+    (plain,) = advice(audit(run=facts(scheme="plain"), measures=on_server))
+    (sealed,) = advice(audit(measures=on_server))
+    assert plain.text.startswith("Seal the updates")
+    assert sealed.text.startswith("Keep sealing on")
+
+
+def test_a_server_that_learns_from_sealed_updates_stops_the_run() -> None:
+    (stop,) = advice(audit(measures=[leak("sealed-server", "updates"), measure("sealed-server", "updates")]))
+    assert stop.text.startswith("Stop")
+
+
+def test_a_final_model_that_was_not_decided_is_not_called_better_than_rounds() -> None:
+    rule = "only rounds tell, not the final model"
+    assert rule not in _rules(audit(measures=[leak("client"), too_few("final")]))
+    assert rule not in _rules(audit(measures=[leak("client"), leak("final")]))
+    assert rule not in _rules(audit(measures=[leak("client")]))
+
+
+def test_advice_on_too_few_records_says_how_many() -> None:
+    (item,) = advice(audit(measures=[too_few()]))
+    assert item.text.endswith("M7 ez on records needs at least 1,000 records that were not trained on.")
+
+
+def test_a_flat_ladder_gives_no_advice_on_duplicates() -> None:
+    flat = audit(
+        measures=[measure()], curves=[line("copies", "members", {1: 0.4, 16: 0.5}), line("copies", "base", {})]
+    )
+    assert "more copies, more exposure" not in _rules(flat)

@@ -1,0 +1,101 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confide.audit.results import Estimate
+from confide.report.wording import (
+    counted,
+    in_words,
+    interval,
+    metric_name,
+    need,
+    number,
+    p_value,
+    records_needed,
+    run_names,
+    tpr_target,
+)
+from tests.report.audits import audit, estimate, facts, measure, too_few
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0"),
+        (0.4171, "0.417"),
+        (-0.0234, f"{MINUS}0.023"),
+        (8.4, "8.40"),
+        (12.345, "12.3"),
+        (1234.6, "1,235"),
+        (0.00004, "4.0e-05"),
+    ],
+)
+def test_numbers_keep_three_digits_that_count(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+@given(st.floats(min_value=-12, max_value=6), st.sampled_from([-1, 1]))
+def test_a_number_reads_back_within_the_digits_it_shows(power: float, sign: int) -> None:
+    value = sign * 10**power
+    read = float(number(value).replace(MINUS, "-").replace(",", ""))
+    # two digits below 0.001, three decimals below 1, else three digits or whole numbers; each rounded by half a step
+    allowed = 0.05 * abs(value) if abs(value) < 0.001 else max(0.0005, 0.005 * abs(value))
+    assert abs(read - value) <= allowed * (1 + 1e-9)
+
+
+def test_a_value_comes_with_its_interval_and_sample_size() -> None:
+    shown = counted(Estimate(value=0.417, low=0.221, high=0.634, num=24)).replace("\N{NO-BREAK SPACE}", " ")
+    assert shown == "0.417 [0.221, 0.634], n = 24"
+    assert " " not in interval(estimate(0.4))  # no line breaks inside an interval
+
+
+def test_sentences_give_shares_in_percent_and_their_differences_in_points() -> None:
+    share = Estimate(value=0.417, low=-0.00001, high=0.634, num=1024)
+    assert in_words("exact", share).replace("\N{NO-BREAK SPACE}", " ") == "41.7 % (0.0 to 63.4, n = 1,024)"
+    assert in_words("tpr@0.01", share, is_difference=True).startswith("41.7 percentage points (")
+    assert in_words("auc", share).startswith("0.417 (")
+    assert in_words("exposure", estimate(8.4, 1.0)).startswith("8.40 bits (7.40 to 9.40, ")
+    assert in_words("near", estimate(-0.05)).startswith(f"{MINUS}5.0\N{NO-BREAK SPACE}% ({MINUS}15.0 to 5.0")
+
+
+def test_metrics_are_named_and_unknown_ones_keep_their_name() -> None:
+    assert metric_name("tpr@0.001") == "true positives at 0.1 % false positives"
+    assert metric_name("auc") == "AUC"
+    assert metric_name("new_metric") == "new_metric"
+    assert (tpr_target("tpr@x"), tpr_target("auc"), tpr_target("tpr@0.05")) == (None, None, 0.05)
+
+
+def test_p_values_are_never_shown_as_zero() -> None:
+    assert (p_value(0.0), p_value(0.0421), p_value(None)) == ("< 0.001", "0.042", "\N{EN DASH}")
+
+
+def test_runs_that_are_called_alike_get_names_of_their_own() -> None:
+    runs = [audit(run=facts(name=name)) for name in ("a", "b", "a", "a", "a (2)")]
+    assert run_names(runs) == ["a", "b", "a (2)", "a (3)", "a (2) (2)"]
+
+
+@pytest.mark.parametrize(("metric", "needed"), [("tpr@0.1", 100), ("tpr@0.01", 1_000), ("tpr@0.001", 10_000)])
+def test_a_threshold_needs_ten_records_beyond_it(metric: str, needed: int) -> None:
+    assert records_needed(measure(metric=metric)) == needed
+
+
+def test_the_records_needed_make_a_shares_interval_narrow_enough() -> None:
+    num = records_needed(measure(metric="exact", members=Estimate(value=0.5, low=0.36, high=0.64, num=49)))
+    half = 1.96 * math.sqrt(0.5 * 0.5 / num)  # a share's, by the normal approximation
+    assert half == pytest.approx(0.05, abs=0.001)
+
+
+def test_more_records_are_needed_than_there_are() -> None:
+    assert records_needed(measure(members=estimate(0.5, 0.01, 49))) == 50
+    assert records_needed(measure(members=estimate(0.5, 0.0, 0))) == 385
+    assert records_needed(measure(metric="exposure", members=estimate(3.0, 2.0, 10))) == 40
+
+
+def test_too_few_records_always_come_with_a_number() -> None:
+    assert need(too_few()) == "needs at least 1,000 records that were not trained on"
+    assert need(too_few(note="needs 300 held-out records.")) == "needs 300 held-out records"
+    assert need(too_few(note="few records")).startswith("few records; needs at least 1,000")
