@@ -116,7 +116,7 @@ def test_records_that_are_no_instructions_leave_the_answers_out_with_a_word(tmp_
     rows = [{"text": f"note {number} of {name}", "client": name} for name in ("a", "b", "c") for number in range(5)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     own_data = ("data.source=jsonl", f"data.path={path}", "data.clinic_letters=40", "data.clinic_instructions=20")
-    result = run_demo(tmp_path, *set_keys(*own_data, "audit.records_per_client=2"), "--json")
+    result = run_demo(tmp_path, *set_keys(*own_data), "--json")
     assert json.loads(result.stdout)["record"] is None
     assert "left out: no record that was kept aside is an instruction" in result.stderr
 
@@ -129,8 +129,6 @@ def test_a_demo_that_keeps_nothing_aside_is_refused_before_it_trains(tmp_path: P
 
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / """d'm"x é = [1]"""
-    result = run_demo(
-        folder, *set_keys("evaluate.max_new_tokens=1", "data.clinic_letters=4", "audit.records_per_client=4")
-    )
+    result = run_demo(folder, *set_keys("evaluate.max_new_tokens=1", "data.clinic_letters=4"))
     assert (folder / "demo" / "run.json").exists()
     assert f"confide generate {shlex.quote(str(folder / 'demo'))} " in result.stdout

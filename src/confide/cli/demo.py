@@ -40,15 +40,12 @@ DEMO_OVERRIDES = (
     "evaluate.every_rounds=1",
     "evaluate.max_examples=4",
     "evaluate.max_new_tokens=32",
-    "audit.record=true",
-    'audit.canaries=["records", "ladder"]',
-    "audit.records_per_client=10",
+    'audit.canaries=["ladder"]',
     "audit.canaries_per_client=5",
-    'audit.views=["final", "client", "server"]',
-    "audit.records_per_attack=10",
+    'audit.views=["final", "client"]',
+    'audit.attacks=["membership", "extraction", "exposure"]',
     "audit.max_new_tokens=16",
-    "audit.samples=8",
-    "audit.alternatives=15",
+    "audit.alternatives=10",
 )
 """What the demo sets: sized for six minutes on two CPU cores, baselines and audit and all."""
 
@@ -64,8 +61,8 @@ def demo_command(
 
     Three synthetic clinics fine-tune SmolLM2-135M-Instruct together on invented patient letters. Shown are the loss
     falling, one answer before and after, whether federating was worth it (the federation beside the base model, each
-    clinic alone, and all data pooled), and what the result gives away: attacks from each party's point of view look for
-    records and invented phone numbers that coins put into the data or left out, and a page reports what they found.
+    clinic alone, and all data pooled), and what the result gives away: attacks look for invented numbers that coins
+    put into the data or left out, and a page reports what they found.
 
     Examples:
       confide demo
@@ -117,7 +114,7 @@ def _show(folder: Path, overrides: "Sequence[str]") -> dict[str, object]:
         print_comparison(console, assessment.comparison)
     for note in notes(assessment):
         print_line(console, note)
-    _heading(console, "What does it give away? Attacks by who gets the model, by a client, and by the server")
+    _heading(console, "What does it give away? Attacks by who gets the model, and by a client")
     results = audit(run, Console(stderr=True), model=model)
     print_results(console, results)
     _heading(console, "Where everything lies")
