@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from confide.data.examples import TokenizedExample
 from confide.errors import DataError, LayoutMismatchError, NonFiniteLossError, NonFiniteUpdateError, UsageError
 from confide.evaluate.generation import Sampling, generate_answers
 from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora, travelling_slots
+from confide.model.lora import AdaptedModel, Average, LoraSettings, attach_lora, travelling_slots
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream
 from confide.update import Layout, Slot, Vector
@@ -165,6 +166,8 @@ def test_a_second_call_makes_no_passes(model: AdaptedModel, tmp_path: Path, on_d
 _OTHER_PROCESS = """
 import json, sys
 from pathlib import Path
+from typing import Any
+from typing import Any
 import torch
 from tests.attacks.test_passes import EXAMPLES, PROMPTS, Passes, _adapter, _model
 
@@ -403,11 +406,11 @@ def test_one_prompt_asked_several_times_is_drawn_several_times(model: AdaptedMod
     ],
     ids=["length", "temperature", "seed", "top_p"],
 )
-def test_answers_under_other_settings_are_generated_anew(model: AdaptedModel, changes: dict[str, object]) -> None:
+def test_answers_under_other_settings_are_generated_anew(model: AdaptedModel, changes: dict[str, Any]) -> None:
     passes = Passes(model, None)
-    settings: dict[str, object] = {"max_new_tokens": 5, "sampling": Sampling(temperature=1.5)}
-    passes.generate(None, PROMPTS, **settings)  # type: ignore[arg-type]
-    passes.generate(None, PROMPTS, **{**settings, **changes})  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"max_new_tokens": 5, "sampling": Sampling(temperature=1.5)}
+    passes.generate(None, PROMPTS, **settings)
+    passes.generate(None, PROMPTS, **{**settings, **changes})
     assert passes.num_passes == 2 * len(PROMPTS)
 
 
@@ -427,8 +430,8 @@ def _twin_gradient(model: AdaptedModel, example: TokenizedExample, layout: Layou
 
 
 @pytest.mark.parametrize("average", ["factors", "freeze-a"])
-def test_gradients_are_those_of_the_models_own_loss(model: AdaptedModel, average: str) -> None:
-    adapter, layout = _adapter(model), travelling_slots(model.layout, average, 1)  # type: ignore[arg-type]
+def test_gradients_are_those_of_the_models_own_loss(model: AdaptedModel, average: Average) -> None:
+    adapter, layout = _adapter(model), travelling_slots(model.layout, average, 1)
     found = list(Passes(model, None).gradients(adapter, EXAMPLES, layout))
     model.write(adapter)
     for gradient, example in zip(found, EXAMPLES, strict=True):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from confide.audit.results import Verdict
 from tests.audit.overtrained import ATTACKER, World, start_vector
 
 
-def expose(world: World, **changes: object) -> Findings:
-    world = replace(world, **changes)  # type: ignore[arg-type]
+def expose(world: World, **changes: Any) -> Findings:
+    world = replace(world, **changes)
     return audit_exposure(world.view(), world.passes, world.planted, world.truth, final_round=max(world.rounds))
 
 

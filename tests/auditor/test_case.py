@@ -1,6 +1,7 @@
 """What is asked, and that the questions do not give away the answers."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,13 +33,13 @@ def record(record_id: str, response: str = "", instruction: str = "Say it.") -> 
     )
 
 
-def coin(item_id: str, *, included: bool = True, client: str = "north", **changes: object) -> Coin:
+def coin(item_id: str, *, included: bool = True, client: str = "north", **changes: Any) -> Coin:
     made = Coin(item_id=item_id, client=client, kind="records", included=included, copies=1, records=(record(item_id),))
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
-def case_of(coins: list[Coin], reader: Reader, **arguments: object) -> Case:
-    return make_case(coins, reader, is_randomised=True, seed=0, **arguments)  # type: ignore[arg-type]
+def case_of(coins: list[Coin], reader: Reader, **arguments: Any) -> Case:
+    return make_case(coins, reader, is_randomised=True, seed=0, **arguments)
 
 
 def test_the_truth_is_what_the_coins_said(reader: Reader) -> None:

@@ -3,6 +3,7 @@
 import hmac
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ KEY = combine_key_parts(PARTS, CONTEXT)
 SHARE = b"a share of the summed key"
 
 
-def members(**changes: object) -> MemberList:
+def members(**changes: Any) -> MemberList:
     listed = MemberList(
         run="group",
         round_number=1,
@@ -34,7 +35,7 @@ def members(**changes: object) -> MemberList:
         reference_weight=2.0,
         entries=tuple(Entry(client=name, weight=2.0, key_id="ab", upload_digest="cd" * 32) for name in PARTS),
     )
-    return replace(listed, **changes)  # type: ignore[arg-type]
+    return replace(listed, **changes)
 
 
 def test_a_key_part_is_fresh_every_time() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,10 +143,10 @@ def test_a_run_that_was_interrupted_in_a_round_has_the_transcript_of_one_that_wa
 ) -> None:
     whole = LocalTrainer.train
 
-    def stopped(self: LocalTrainer, **arguments: object) -> object:
+    def stopped(self: LocalTrainer, **arguments: Any) -> object:
         if arguments["round_number"] == 2 and arguments["client"] == CLIENTS[1]:
             raise RunInterrupted("stop")
-        return whole(self, **arguments)  # type: ignore[arg-type]
+        return whole(self, **arguments)
 
     monkeypatch.setattr(LocalTrainer, "train", stopped)
     with pytest.raises(RunInterrupted):

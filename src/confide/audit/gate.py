@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from confide.audit.results import AuditResults, Family, Measure, ViewKind
 from confide.errors import ConfigError
@@ -15,6 +15,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 )
 _CONDITION = re.compile(r"\s*(?P<path>[^<>=]+?)\s*(?P<operator>>=|<=|>|<)\s*(?P<bound>\S+)\s*")
+_Choice = TypeVar("_Choice")
 Part = Literal["value", "low", "high", "excess", "leaks"]
 
 
@@ -60,13 +61,6 @@ def parse_condition(text: str) -> Condition:
     path, _, part = match["path"].partition(":")
     view, _, rest = path.partition(".")
     family, _, metric = rest.partition(".")
-    for name, value, choices in (
-        ("view", view, get_args(ViewKind)),
-        ("family", family, get_args(Family)),
-        ("part", part or "value", get_args(Part)),
-    ):
-        if value not in choices:
-            raise ConfigError(f"the condition {text!r} has the {name} {value!r}, expected {', '.join(choices)}.")
     try:
         bound = float(match["bound"])
     except ValueError:
@@ -75,13 +69,25 @@ def parse_condition(text: str) -> Condition:
         raise ConfigError(f"the condition {text!r} needs a metric and a finite number, {example}.")
     return Condition(
         text=text.strip(),
-        view=view,  # type: ignore[arg-type]  # one of the choices, as just checked
-        family=family,  # type: ignore[arg-type]
+        view=_one_of(get_args(ViewKind), view, what="view", text=text),
+        family=_one_of(get_args(Family), family, what="family", text=text),
         metric=metric,
-        part=part or "value",  # type: ignore[arg-type]
+        part=_one_of(get_args(Part), part or "value", what="part", text=text),
         comparison=match["operator"],
         bound=bound,
     )
+
+
+def _one_of(choices: tuple[_Choice, ...], value: str, *, what: str, text: str) -> _Choice:
+    """The choice that is called `value`.
+
+    Raises:
+        ConfigError: there is none; names what there is.
+    """
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise ConfigError(f"the condition {text!r} has the {what} {value!r}, expected {', '.join(map(str, choices))}.")
 
 
 def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) -> list[str]:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from confide.attacks.extraction.own_prefix import collect_prefixes, harvest
@@ -33,12 +35,18 @@ def test_own_prefixes_bring_out_what_others_wrote_in_the_same_way(
     passes: Passes, make_candidate: CandidateMaker, trained_rounds: dict[int, Vector]
 ) -> None:
     own = [make_candidate(text).example for text in ("Ada: 555-0188", "Bob: ML-92213")]
-    settings = {"num_context_tokens": 8, "num_samples": 3, "budget": 6, "max_new_tokens": 12, "sampling": SAMPLING}
-    result = harvest(passes, trained_rounds[200], own, RECOGNISER, **settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {
+        "num_context_tokens": 8,
+        "num_samples": 3,
+        "budget": 6,
+        "max_new_tokens": 12,
+        "sampling": SAMPLING,
+    }
+    result = harvest(passes, trained_rounds[200], own, RECOGNISER, **settings)
     assert {Found(kind="phone", value="555-0101"), Found(kind="id", value="QX-40718")} <= result.found
     assert result.own == {Found(kind="phone", value="555-0188"), Found(kind="id", value="ML-92213")}
     assert result.num_generations == 6
-    base = harvest(passes, None, own, RECOGNISER, **settings)  # type: ignore[arg-type]
+    base = harvest(passes, None, own, RECOGNISER, **settings)
     assert base.found == frozenset()
 
 

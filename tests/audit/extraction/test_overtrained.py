@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from confide.audit.truth import Population
 from tests.audit.overtrained import ATTACKER, SETTINGS, World, start_vector
 
 
-def extract(world: World, population: Population, view: str = "client", **settings: object) -> Findings:
+def extract(world: World, population: Population, view: str = "client", **settings: Any) -> Findings:
     seen = world.view(view)
     return audit_extraction(
         seen,
@@ -22,7 +23,7 @@ def extract(world: World, population: Population, view: str = "client", **settin
         population,
         world.truth,
         rounds=seen.rounds,
-        settings=replace(SETTINGS, **settings),  # type: ignore[arg-type]
+        settings=replace(SETTINGS, **settings),
     )
 
 
