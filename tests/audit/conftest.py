@@ -9,7 +9,7 @@ from confide.model.lora import AdaptedModel
 from tests.audit.overtrained import World, make_model, make_world
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_forest() -> Iterator[None]:
     """Leaves out the blind baseline that takes a second for every population; it has tests of its own."""
     quick = {name: baseline for name, baseline in blind.BLIND_BASELINES.items() if name != "words_forest"}

@@ -54,9 +54,9 @@ def as_parquet(rows: list[dict[str, str]]) -> bytes:
 
 FORMATS: dict[str, Callable[[list[dict[str, str]]], bytes]] = {
     ".jsonl": as_jsonl,
-    ".jsonl.gz": lambda rows: gzip.compress(as_jsonl(rows)),
+    ".jsonl.gz": lambda rows: gzip.compress(as_jsonl(rows), mtime=0),
     ".csv": as_csv,
-    ".csv.gz": lambda rows: gzip.compress(as_csv(rows)),
+    ".csv.gz": lambda rows: gzip.compress(as_csv(rows), mtime=0),
     ".parquet": as_parquet,
 }
 
@@ -146,7 +146,7 @@ def test_column_names_are_passed_on(tmp_path: Path) -> None:
         ("w.csv", b"text,client\na,north\nb\n", r"w\.csv, line 3: 1 cells, expected 2 as in the header"),
         ("w.csv", b'text\na\n"b\n', r"w\.csv, line 3: malformed CSV: unexpected end of data"),
         ("w.jsonl.gz", b'{"text": "a"}', r"w\.jsonl\.gz is no complete gzip file"),
-        ("w.jsonl.gz", gzip.compress(b'{"text": "a"}' * 99)[:-9], r"w\.jsonl\.gz is no complete gzip file"),
+        ("w.jsonl.gz", gzip.compress(b'{"text": "a"}' * 99, mtime=0)[:-9], r"w\.jsonl\.gz is no complete gzip file"),
         ("w.parquet", b"PAR1 no more", r"w\.parquet is no readable Parquet file"),
         ("w.txt", b"a", r"w\.txt' is no folder and ends in none of: \.jsonl, .*Set data\.source"),
         ("w.jsonl", b'{"text": "a", "id": 1}\n{"text": "b", "id": 1}', r"record id '1' occurs twice.*data\.id_column"),
