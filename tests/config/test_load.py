@@ -221,6 +221,9 @@ EQUAL_UNCLIPPED = ("federation.weights=equal", "train.clip_grad_norm=0")  # what
 CONTRADICTIONS = [
     ("model.load_in_8bit=true", "model.load_in_4bit=true"),
     ("model.load_in_8bit=true", "run.device=cpu"),
+    ("lora.full_rank=true", "lora.average=factors"),
+    ("lora.full_rank=true", "lora.rank=8"),
+    ("lora.full_rank=true", "lora.alpha=16.0"),
     ("data.source=csv", 'data.path=""'),
     ("data.source=clinics", "data.path=x.csv"),
     ("data.clinic_letters=0", "data.clinic_instructions=0"),

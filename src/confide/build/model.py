@@ -50,6 +50,7 @@ def build_model(config: Config) -> AdaptedModel:
         lora_alpha=config.lora.alpha,
         dropout=config.lora.dropout,
         targets=targets if isinstance(targets, str) else tuple(targets),
+        full_rank=config.lora.full_rank,
     )
     return attach_lora(base, settings, seed=config.run.seed)
 

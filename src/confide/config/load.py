@@ -23,7 +23,7 @@ _ADVICE = "Every key, with its meaning and range: `confide train --help`."
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads, overrides and checks a configuration file.
+    """Reads, overrides and checks a configuration file; its [study], if any, is left to `confide.config.study`.
 
     Args:
         path: a TOML file.
@@ -34,7 +34,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the file is missing or no TOML, an override is malformed, a key is unknown or missing, a value has
             the wrong type or range, or two keys contradict each other. All keys at fault are named at once.
     """
-    return parse_config(_read_toml(path), overrides, where=str(path))
+    values = read_toml(path)
+    values.pop("study", None)
+    return parse_config(values, overrides, where=str(path))
 
 
 def parse_config(
@@ -103,7 +105,12 @@ class _Given:
         return ", ".join(self.overrides[key] for key in keys if key in self.overrides) or self.where
 
 
-def _read_toml(path: Path) -> dict[str, object]:
+def read_toml(path: Path) -> dict[str, object]:
+    """Reads a TOML file as it is.
+
+    Raises:
+        ConfigError: the file is missing or no TOML.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:

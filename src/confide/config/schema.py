@@ -116,6 +116,18 @@ def _only_with(chooser: str, *choices: str, key: str) -> Rule:
     )
 
 
+def _without(switch: str, *, key: str) -> Rule:
+    """The rule that `key` stays at its default, for it would do nothing, where `switch` is on."""
+    section, name = key.split(".")
+    default = SECTIONS[section].model_fields[name].default
+    return Rule(
+        keys=(switch, key),
+        law=f"{key} does something only where {switch} is false",
+        advice=f"Leave {key} at its default, {json.dumps(default)}, or set {switch} to false.",
+        is_broken=lambda config: bool(config.value(switch)) and config.value(key) != default,
+    )
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         keys=("model.load_in_8bit", "model.load_in_4bit"),
@@ -129,6 +141,14 @@ RULES: tuple[Rule, ...] = (
         advice='Set run.device to "auto" or "cuda", or both load_in keys to false.',
         is_broken=lambda config: _is_quantized(config) and config.run.device == "cpu",
     ),
+    Rule(
+        keys=("lora.full_rank", "lora.average"),
+        law="of full rank only B is trained, for A is the identity",
+        advice='Set lora.average to "freeze-a", or lora.full_rank to false.',
+        is_broken=lambda config: config.lora.full_rank and config.lora.average != "freeze-a",
+    ),
+    _without("lora.full_rank", key="lora.rank"),
+    _without("lora.full_rank", key="lora.alpha"),
     Rule(
         keys=("data.source", "data.path"),
         law='every source but "clinics" and "sotu" reads a path',

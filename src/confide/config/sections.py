@@ -40,6 +40,13 @@ def _zero_or_a_range(value: float) -> float:
     return value
 
 
+def _in_pairs(value: int) -> int:
+    """A number of shadow models: they come in pairs."""
+    if value % 2:
+        raise ValueError("shadow models come in pairs")
+    return value
+
+
 class Section(BaseModel):
     """What all sections share: frozen, no unknown keys, no conversion between types, finite numbers."""
 
@@ -102,6 +109,10 @@ class LoraSection(Section):
 
     alpha: Annotated[float, Field(gt=0), Unit("ratio")] = 32.0
     """Numerator of the adapter's scaling, alpha / rank."""
+
+    full_rank: bool = False
+    """Whether whole matrices are trained instead: A is the identity, B the matrix's change, and rank and alpha mean
+    nothing. For small models, and to compare with: everything is as large as the matrices."""
 
     dropout: Annotated[float, Field(ge=0, lt=1), Unit("probability")] = 0.0
     """Probability that an input of the adapter is dropped in training."""
@@ -436,7 +447,20 @@ class AuditSection(Section):
     """Length of a generated text."""
 
     samples: Annotated[int, Field(ge=1), Unit("texts")] = 30
-    """Texts sampled from nothing, per model."""
+    """Texts sampled from nothing, per model; behind the attacker's own prefixes at most eight times as many."""
 
     alternatives: Annotated[int, Field(ge=10), Unit("secrets")] = 64
     """Other secrets of the same form that a planted one is ranked against."""
+
+    protocol: bool = False
+    """Whether attacks that take long run as well. On plain rows the leakage paper's protocol: texts drawn from every
+    round's model, and from each amplified against the round before, behind 80 % and 30 % of a row, behind a disturbed
+    one and behind nothing; for five rounds that is 33 texts a row, half of them from two models at once. On planted
+    ones the harvest of a model that the attacker tunes on its own personal data."""
+
+    shadows: Annotated[
+        int, Field(ge=0), AfterValidator(_in_pairs), Range("even (they come in pairs)"), Unit("models")
+    ] = 0
+    """Models that the attacker trains itself, as the clients train, on random halves of the records that are asked
+    about: what LiRA and RMIA compare with. Each costs about one client's whole training; 4 are a good number, 2 are
+    too few for LiRA."""

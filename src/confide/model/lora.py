@@ -41,6 +41,8 @@ class LoraSettings:
         dropout: probability that an input of the adapter is dropped in training, in [0, 1).
         targets: which linear layers get one: "auto" (PEFT's choice for the architecture), "all-linear" (all but the
             vocabulary head), or module names such as ("q_proj", "v_proj").
+        full_rank: whether every layer has as many inner dimensions as inputs, a scale of 1, and the identity for A:
+            training B alone is then training whole matrices. `lora_rank` and `lora_alpha` are not used.
 
     Raises:
         ModelError: a number is out of its range, or there is no target.
@@ -50,6 +52,7 @@ class LoraSettings:
     lora_alpha: float = 32
     dropout: float = 0.0
     targets: Targets = "auto"
+    full_rank: bool = False
 
     def __post_init__(self) -> None:
         if self.lora_rank < 1:
@@ -169,8 +172,8 @@ def attach_lora(base: BaseModel, settings: LoraSettings, *, seed: int) -> Adapte
     """Puts a new adapter into the base model's layers, in place; until trained it changes no output.
 
     A is drawn uniformly from (-1/sqrt(fan_in), 1/sqrt(fan_in)), as PEFT does, but from one named stream per slot and
-    in float32 arithmetic that rounds the same everywhere; B is zero. So all clients of a run start from the same
-    bytes, on any machine.
+    in float32 arithmetic that rounds the same everywhere; of full rank it is the identity. B is zero. So all clients of
+    a run start from the same bytes, on any machine.
 
     Args:
         base: without an adapter so far.
@@ -187,7 +190,7 @@ def attach_lora(base: BaseModel, settings: LoraSettings, *, seed: int) -> Adapte
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         module = get_peft_model(base.module, _lora_config(base, settings))
     adapted = AdaptedModel(module.eval(), base, settings)
-    adapted.write(_initial_vector(adapted.layout, seed))
+    adapted.write(_initial_vector(adapted.layout, seed, is_full=settings.full_rank))
     return adapted
 
 
@@ -213,10 +216,14 @@ def travelling_slots(layout: Layout, average: Average, round_number: int) -> Lay
 def _lora_config(base: BaseModel, settings: LoraSettings) -> LoraConfig:
     usual = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     targets = resolve_targets(settings.targets, base.module, usual, name=base.name)
+    # Of full rank every layer has a rank of its own, and a scale of 1.
+    ranks = {target: _num_inputs(base.module.get_submodule(target)) for target in targets if settings.full_rank}
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
+        rank_pattern=dict(ranks),
+        alpha_pattern=dict(ranks),
         lora_dropout=settings.dropout,
         target_modules=list(targets),
         # GPT-2 keeps its weights transposed, and PEFT has to know.
@@ -224,10 +231,18 @@ def _lora_config(base: BaseModel, settings: LoraSettings) -> LoraConfig:
     )
 
 
-def _initial_vector(layout: Layout, seed: int) -> Vector:
+def _num_inputs(layer: torch.nn.Module) -> int:
+    """Of a linear layer, or of GPT-2's, whose matrix is transposed."""
+    weight = layer.get_parameter("weight")
+    return weight.shape[0] if isinstance(layer, Conv1D) else weight.shape[1]
+
+
+def _initial_vector(layout: Layout, seed: int, *, is_full: bool) -> Vector:
     tensors = {}
     for slot in layout:
-        if ".lora_A." in slot.name:
+        if is_full and ".lora_A." in slot.name:
+            tensors[slot.name] = np.eye(slot.shape[0], dtype=np.float32)
+        elif ".lora_A." in slot.name:
             # float32 all the way, one rounding per operation: the same bits whatever the compiler fuses in float64.
             unit = stream(seed, "lora-a", slot.name).random(slot.shape, dtype=np.float32)
             bound = np.float32(1 / math.sqrt(slot.shape[1]))
