@@ -124,7 +124,8 @@ def test_a_damaged_part_counts_as_not_there_and_is_named(
     again = PassStore(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert again.find(MODEL, _key(1)) == {}
-    assert f"{part} is damaged or not of this model" in caplog.text
+    assert f"{MODEL}/{part.name} of the kept passes is damaged or not of this model" in caplog.text
+    assert str(tmp_path) not in caplog.messages[0]
     _assert_equal(again.find(MODEL, _key(2)), _entry(2))
     again.add(MODEL, {_key(1): _entry(1)})
     _assert_equal(PassStore(tmp_path).find(MODEL, _key(1)), _entry(1))  # the same part, written whole again
@@ -148,7 +149,9 @@ def test_other_files_are_not_looked_at(tmp_path: Path, caplog: pytest.LogCapture
 
 def test_a_folder_that_cannot_be_written_is_named_and_nothing_is_added(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    store = PassStore(tmp_path / "file")
     with pytest.raises(StorageError, match=f"cannot write {tmp_path}/file"):
+        PassStore(tmp_path / "file")
+    store = PassStore(tmp_path / "store")
+    (tmp_path / "store" / MODEL).write_text("in the way")
+    with pytest.raises(StorageError, match=f"cannot write {MODEL}"):
         store.add(MODEL, {_key(1): _entry(1)})
-    assert store.find(MODEL, _key(1)) == {}

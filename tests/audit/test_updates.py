@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.utils.prune
 
 from confide.attacks.passes import Passes
 from confide.attacks.updates.similarity import MEASURES
 from confide.attacks.updates.what_if import mean_of
-from confide.attacks.view import SeenUpdate, View
+from confide.attacks.view import KnownRound, SeenUpdate, View
 from confide.audit.judging import Findings, Found, judge, raw_p_value
 from confide.audit.truth import Population, Truth
 from confide.audit.updates import Row, audit_updates, rows_of
@@ -25,10 +27,11 @@ from confide.update import Layout, Vector
 from tests.audit.overtrained import NAMES, make_candidate, start_vector, train
 
 CLIENTS = ("east", "north", "west")
-ALONE, EVERYONE, OTHERS, SEALED = (
+ALONE, EVERYONE, OTHERS, TOGETHER, SEALED = (
     "one client's update",
     "mean of all clients",
     "mean without one's own part",
+    "mean without their own parts",
     "sealed updates",
 )
 SHARES = dict(zip(CLIENTS, (0.25, 0.35, 0.4), strict=True))
@@ -61,17 +64,30 @@ class Federation:
         )
 
     def single(self) -> View:
-        return View(name="server", party="a server", layout=self.layout, client_updates={1: self.updates})
+        return View(
+            name="server",
+            party="a server",
+            layout=self.layout,
+            client_updates={1: self.updates},
+            known=self.known,
+            starts={1: lambda: self.start},
+        )
 
-    def client(self, name: str) -> View:
+    @property
+    def known(self) -> dict[int, KnownRound]:
+        return {1: KnownRound(layout=self.layout, members=frozenset(self.updates))}
+
+    def client(self, *names: str) -> View:
         mean = mean_of([seen.vector for seen in self.updates.values()], [seen.share for seen in self.updates.values()])
         return View(
-            name="client",
-            party=name,
+            name="client" if len(names) == 1 else "coalition",
+            party=" and ".join(names),
             layout=self.layout,
-            own_clients=frozenset({name}),
+            own_clients=frozenset(names),
+            known=self.known,
+            starts={1: lambda: self.start},
             mean_updates={1: SeenUpdate(layout=self.layout, vector=mean, share=1.0)},
-            own_updates={1: {name: self.updates[name]}},
+            own_updates={1: {name: self.updates[name] for name in names}},
         )
 
     def sealed(self) -> View:
@@ -93,15 +109,26 @@ class Federation:
             )
             chunks = client.begin(context).chunks(seen.vector)
             uploads[name] = b"".join(write_frames(spec, place + 1, chunks, identities[place].sign))
-        return View(name="sealed-server", party="the server", layout=self.layout, uploads={1: uploads})
+        return View(
+            name="sealed-server", party="the server", layout=self.layout, uploads={1: uploads}, known=self.known
+        )
 
     def rows(self, attacker: str = "west", *, sealed: View | None = None) -> list[Row]:
         return rows_of(
-            self.single(), sealed, self.client(attacker), is_sealed=sealed is not None, seed=0, most_rounds=3
+            self.single(),
+            sealed,
+            [self.client(attacker)],
+            is_sealed=sealed is not None,
+            seed=0,
+            most_rounds=3,
         )
 
     def audit(self, rows: list[Row]) -> Findings:
-        return audit_updates(rows, self.passes, {1: self.start}, self.population, self.truth, seed=0)
+        return audit_updates(rows, self.passes, self.population, self.truth, seed=0)
+
+    def row(self, updates: Mapping[str, SeenUpdate]) -> Row:
+        """Single updates of the one round, whoever's they are."""
+        return Row(name=ALONE, view="server", targets={1: updates}, starts={1: self.start})
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +172,43 @@ def test_a_single_update_tells_its_members_and_a_mean_less(table: Findings) -> N
     assert everyone.value < of(table, OTHERS).members.value < alone.value
 
 
+@pytest.mark.parametrize("percent", [20, 50])
+def test_pruning_weights_as_fedshield_publishes_it_does_not_hide_members(table: Findings, percent: int) -> None:
+    """The bound is that of the whole update: what half of every tensor's weights tell is enough."""
+    found = of(table, f"one client's update, FedShield's pruning, {percent} %")
+    assert found.members.value > 0.9
+    assert found.members.low > 0.5
+    assert "weights of every tensor are set to zero" in found.note
+
+
+@pytest.mark.parametrize("percent", [20, 50])
+def test_fedshields_rows_hold_what_arrives_less_the_weights_that_arrived_as_zero(
+    federation: Federation, percent: int
+) -> None:
+    """The reference is torch's own pruning, tensor by tensor, of the weights and not of the update."""
+    rows = {row.name: row for row in federation.rows()}
+    given = rows[f"one client's update, FedShield's pruning, {percent} %"].targets[1]
+    for client, seen in federation.updates.items():
+        weights = federation.layout.unflatten(federation.start + seen.vector)
+        starts = federation.layout.unflatten(federation.start)
+        for name, target in federation.layout.unflatten(given[client].vector).items():
+            module = torch.nn.Module()
+            module.weight = torch.nn.Parameter(torch.from_numpy(weights[name].copy()))
+            sent = torch.nn.utils.prune.l1_unstructured(module, "weight", percent / 100).weight.detach().numpy()
+            np.testing.assert_array_equal(target, np.where(sent == 0, np.float32(0), sent - starts[name]))
+
+
+def test_dropping_an_updates_smallest_values_is_another_row_than_pruning_weights(federation: Federation) -> None:
+    rows = {row.name: row.targets[1]["east"].vector for row in federation.rows()}
+    for percent in (50, 90):
+        kept = rows[f"one client's update, its smallest {percent} % dropped"]
+        assert np.count_nonzero(kept == 0) == int(percent / 100 * kept.size)
+    of_update, of_weights = (
+        rows[f"one client's update, {how}"] for how in ("its smallest 50 % dropped", "FedShield's pruning, 50 %")
+    )
+    assert ((of_update == 0) != (of_weights == 0)).any()
+
+
 def test_sealed_updates_are_at_chance(federation: Federation) -> None:
     """Sealing is random, and one interval in twenty misses 0.5: of nine, five never do."""
     sealings = [
@@ -154,7 +218,7 @@ def test_sealed_updates_are_at_chance(federation: Federation) -> None:
         if row.name == SEALED
     ]
     found = federation.audit(sealings).found
-    for measure in ("cosine", "layer cosine"):
+    for measure in MEASURES:
         at_chance = [one.members.covers(0.5) for one in found if one.attack == measure]
         assert len(at_chance) == 9
         assert sum(at_chance) >= 5, measure
@@ -192,12 +256,53 @@ def test_subtracting_oneself_from_the_mean_of_two_gives_the_others_scores(
     pair = federation.without("east")
     (victim,) = set(pair.updates) - {attacker}
     rows = {row.name: row for row in pair.rows(attacker)}
-    both = {ALONE: Row(name=ALONE, view="server", targets={1: {victim: pair.updates[victim]}}), OTHERS: rows[OTHERS]}
-    found = pair.audit(list(both.values()))
+    found = pair.audit([pair.row({victim: pair.updates[victim]}), rows[OTHERS]])
     np.testing.assert_allclose(rows[OTHERS].targets[1][victim].vector, pair.updates[victim].vector, atol=1e-6)
     for measure in MEASURES:
         assert of(found, OTHERS, measure).members.value == pytest.approx(of(found, ALONE, measure).members.value)
     assert "mean of 2 clients" not in rows
+
+
+@pytest.mark.parametrize("victim", CLIENTS)
+def test_all_but_one_together_recover_the_last_one_s_update_and_its_scores(federation: Federation, victim: str) -> None:
+    """The headline of the threat matrix: sealing changes nothing for clients that work together."""
+    coalition = federation.client(*(set(CLIENTS) - {victim}))
+    (row,) = rows_of(federation.single(), None, [coalition], is_sealed=True, seed=0, most_rounds=3)[-1:]
+    assert (row.name, row.view) == (TOGETHER, "coalition")
+    assert row.note == "Nobody else is left in it: this is the update of one client."
+    ((name, seen),) = row.targets[1].items()
+    assert name == victim
+    np.testing.assert_allclose(seen.vector, federation.updates[victim].vector, atol=1e-6)
+    found = federation.audit([federation.row({victim: federation.updates[victim]}), row])
+    for measure in MEASURES:
+        assert of(found, TOGETHER, measure).view == "coalition"
+        assert of(found, TOGETHER, measure).members.value == pytest.approx(of(found, ALONE, measure).members.value)
+
+
+def test_where_an_attacker_lacks_a_part_of_its_own_nothing_is_taken_out(federation: Federation) -> None:
+    coalition = federation.client("east", "north")
+    holed = replace(coalition, own_updates={1: {"east": federation.updates["east"]}})
+    rows = rows_of(federation.single(), None, [holed], is_sealed=True, seed=0, most_rounds=3)
+    assert TOGETHER not in {row.name for row in rows}
+
+
+def test_a_server_that_lacks_a_round_s_start_is_given_it_and_the_row_says_so(federation: Federation) -> None:
+    without, having = federation.sealed(), replace(federation.sealed(), starts={1: lambda: federation.start})
+    for view, note in ((without, "does not have, of round 1."), (having, "")):
+        (row,) = (row for row in federation.rows(sealed=view) if row.name == SEALED)
+        assert row.note.endswith(note)
+        assert bool(row.note) == bool(note)
+        assert row.starts[1] is federation.start
+
+
+def test_a_server_with_adapters_has_the_mean_that_clients_have(federation: Federation) -> None:
+    sealed = replace(federation.sealed(), mean_updates=federation.client("west").mean_updates)
+    means = {row.view: row for row in federation.rows(sealed=sealed) if row.name == EVERYONE}
+    assert set(means) == {"client", "sealed-server"}
+    by_client, by_server = (means[view].targets[1] for view in ("client", "sealed-server"))
+    assert by_client.keys() == by_server.keys() == set(CLIENTS)
+    assert all(np.array_equal(by_client[name].vector, by_server[name].vector) for name in CLIENTS)
+    assert "handed over" in means["sealed-server"].note
 
 
 def test_one_client_alone_gives_only_its_own_update(federation: Federation) -> None:
@@ -219,9 +324,22 @@ def test_noise_of_the_same_seed_is_the_same(federation: Federation) -> None:
 
 
 def test_rounds_are_spread_and_the_last_is_among_them(federation: Federation) -> None:
-    many = replace(federation.single(), client_updates=dict.fromkeys(range(1, 11), federation.updates))
+    rounds = range(1, 11)
+    many = replace(
+        federation.single(),
+        client_updates=dict.fromkeys(rounds, federation.updates),
+        known=dict.fromkeys(rounds, federation.known[1]),
+        starts=dict.fromkeys(rounds, lambda: federation.start),
+    )
     for most, expected in ((1, {10}), (3, {1, 5, 10}), (20, set(range(1, 11)))):
-        rows = rows_of(many, None, federation.client("west"), is_sealed=False, seed=0, most_rounds=most)
+        rows = rows_of(
+            many,
+            None,
+            [federation.client("west")],
+            is_sealed=False,
+            seed=0,
+            most_rounds=most,
+        )
         found = {number for row in rows for number in row.targets}
         assert found == expected
 
@@ -239,15 +357,14 @@ def test_shuffled_coins_and_a_wrong_update_tell_nothing(federation: Federation) 
         "north": federation.updates["west"],
         "west": federation.updates["east"],
     }
-    found = federation.audit([Row(name=ALONE, view="server", targets={1: wrong})])
+    found = federation.audit([federation.row(wrong)])
     assert of(found, ALONE).members.low < 0.5
 
 
 def test_an_update_with_nan_stops_the_audit(federation: Federation) -> None:
     broken = np.full_like(federation.updates["east"].vector, np.nan)
-    row = Row(name=ALONE, view="server", targets={1: {"east": replace(federation.updates["east"], vector=broken)}})
     with pytest.raises(NonFiniteUpdateError):
-        federation.audit([row])
+        federation.audit([federation.row({"east": replace(federation.updates["east"], vector=broken)})])
 
 
 def test_one_sided_owners_are_reported_and_not_measured(federation: Federation) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,21 @@ from confide.audit.truth import Population, Truth
 from confide.auditor.adapters import MOST_ROUNDS, Adapters, spread_evenly, spread_rounds
 from confide.auditor.audited import Audited
 from confide.auditor.case import Case
+from confide.auditor.of_run import open_run
+from confide.auditor.request import AuditRequest
 from confide.auditor.views import ViewMaker
 from confide.canaries.plan import Coin, CoinPlan
 from confide.canaries.secret_space import SecretSpace
 from confide.config.schema import Config
 from confide.data.examples import ClientRecords, TokenizedClient
 from confide.errors import ModelError, NonFiniteUpdateError
+from confide.messages import StateReply, decode
 from confide.model.adapter_files import read_adapter, write_adapter
 from confide.run import RunDirectory
 from confide.transcript.reader import Transcript
 from confide.update import Vector
-from tests.recorded import CLIENTS, ROUNDS
+from tests.auditor.conftest import say_nothing
+from tests.recorded import CLIENTS, ROUNDS, record_run
 
 FORBIDDEN = (
     Truth,
@@ -64,7 +68,7 @@ def parts_of(value: object) -> Iterator[object]:
         yield from (value.__defaults__, value.__kwdefaults__, value.__dict__)
     elif isinstance(value, np.ndarray):
         yield value.base
-    elif not isinstance(value, type):
+    elif not isinstance(value, type | ModuleType):  # both are there for the asking
         yield from getattr(value, "__dict__", {}).values()
         slots = [slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())]
         yield from (getattr(value, slot, None) for slot in slots)
@@ -181,7 +185,9 @@ def vectors_in(view: View) -> list[Vector]:
 def test_a_sealed_server_holds_no_adapter_and_no_plain_update(views: dict[str, View], audited: Audited) -> None:
     sealed = views["sealed-server"]
     assert filled(sealed) == {"uploads", "figures"}
-    assert vectors_in(sealed) == []
+    start = audited.adapters.read(0)  # follows from the base model and the configuration: everybody has it
+    assert set(sealed.starts) == {1}
+    assert all(vector is start for vector in vectors_in(sealed))
     assert {name for uploads in sealed.uploads.values() for name in uploads} == set(CLIENTS)
     plain = [seen.vector for updates in views["server"].client_updates.values() for seen in updates.values()]
     held = b"".join(value for value in reachable(sealed) if isinstance(value, bytes))
@@ -189,14 +195,95 @@ def test_a_sealed_server_holds_no_adapter_and_no_plain_update(views: dict[str, V
     assert not [vector for vector in plain if vector[:8].tobytes() in held]
     figures = sealed.figures[1]["east"]
     assert 0 < figures["loss"] < 20
+    assert {"weight", "num_examples", "num_targets", "step_norm"} <= figures.keys()
 
 
-def test_a_server_that_reads_holds_updates_and_no_adapter_and_no_data(views: dict[str, View]) -> None:
-    server = views["server"]
-    assert filled(server) == {"client_updates"}
+def test_a_server_that_reads_holds_updates_and_every_adapter_as_clients_do_and_no_data(views: dict[str, View]) -> None:
+    server, client = views["server"], views["client"]
+    assert filled(server) == {"client_updates", "mean_updates", "adapters", "figures"}
+    assert server.rounds == client.rounds
+    assert server.starts.keys() == client.starts.keys() == {1, 2, 3}
+    assert all(server.adapters[number]() is client.adapters[number]() for number in server.rounds)
     for updates in server.client_updates.values():
         assert set(updates) == set(CLIENTS)
         assert np.isclose(sum(seen.share for seen in updates.values()), 1)
+
+
+def test_an_update_starts_from_the_adapter_of_the_round_before(views: dict[str, View], audited: Audited) -> None:
+    for name in ("client", "coalition", "server"):
+        for number, start in views[name].starts.items():
+            assert start() is audited.adapters.read(number - 1)
+    assert views["final"].starts == {}
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed run whose server gets every global adapter."""
+    return record_run(tmp_path_factory.mktemp("released"), seal__release="server")
+
+
+def opened(run: Path) -> Audited:
+    return open_run(run, AuditRequest(), progress=say_nothing)
+
+
+def test_a_sealed_server_that_is_given_adapters_holds_them_and_the_means_between_them(released: Path) -> None:
+    audited = opened(released)
+    sealed, client = audited.views.sealed_server(), audited.views.client(["east"])
+    assert sealed.name == "sealed-server"
+    assert filled(sealed) == {"uploads", "figures", "adapters", "mean_updates"}
+    assert sealed.rounds == client.rounds
+    for number in client.rounds:
+        assert np.array_equal(sealed.adapters[number](), client.adapters[number]())
+        assert np.array_equal(sealed.starts[number](), client.starts[number]())
+        mean = sealed.mean_updates[number]
+        step = sealed.adapters[number]() - sealed.starts[number]()  # FedAvg with a step of 1
+        assert np.abs(sealed.layout.gather(step, mean.layout) - mean.vector).max() < 1e-6
+    assert [type(value).__name__ for value in reachable(sealed) if isinstance(value, FORBIDDEN)] == []
+    assert audited.warnings == ()
+
+
+def test_what_a_server_was_given_is_read_from_the_transcript(released: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(released, tmp_path / "copy", symlinks=True))
+    audited = opened(copy)
+    maker = audited.views
+    for path in (copy / "transcript" / "server" / "0002").iterdir():
+        if isinstance(decode(path.read_bytes()), StateReply):
+            path.unlink()
+    sealed = maker.sealed_server()
+    assert sealed.rounds == (1, 3)
+    assert set(sealed.starts) == {1, 2}
+    assert set(sealed.mean_updates) == {1}
+    assert maker.holes() == ["of round 2 the adapter that the server was given"]
+
+
+def test_a_server_is_given_adapters_also_where_nobody_recorded_it(released: Path, audited: Audited) -> None:
+    given, kept = (
+        ViewMaker(audited.model.layout, audited.adapters, hands_over=hands_over).sealed_server()
+        for hands_over in (True, False)
+    )
+    assert given.rounds == (1, 2, 3)
+    assert kept.rounds == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("clients/0002/sent-*", [f"of round {number} the update of north" for number in (1, 2, 3)]),
+        ("server/0002/*", ["of round 2 the upload of east, north, south"]),
+        ("server/0003/*-south.bin", ["of round 3 the upload of south"]),
+        ("clients/*/opened-0001*", ["of round 1 the mean that was opened"]),
+        ("clients/0001/opened-*", []),  # every other client opened the same
+    ],
+)
+def test_holes_in_a_transcript_are_named(run: Path, tmp_path: Path, pattern: str, expected: list[str]) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy", symlinks=True))
+    for path in (copy / "transcript").glob(pattern):
+        path.unlink()
+    audited = opened(copy)
+    assert audited.views.holes() == expected
+    told = [warning for warning in audited.warnings if "The transcript is not whole" in warning]
+    assert len(told) == bool(expected)
+    assert all(hole in told[0] for hole in expected)
 
 
 def test_the_mean_is_that_of_the_updates_by_their_shares(views: dict[str, View]) -> None:
@@ -226,7 +313,6 @@ def replace_members(maker: ViewMaker, members: Mapping[int, frozenset[str]]) -> 
         clients=maker._clients,
         members=members,
         transcript=maker._transcript,
-        training=maker._training,
     )
 
 

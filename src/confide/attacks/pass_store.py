@@ -4,11 +4,21 @@ A store is a folder with one folder per model, and in it parts: safetensors file
 never changed. A part holds numbers under digests; no text and no name. Numbers can still tell: the answers a model gave
 may be what it memorised, and whoever guesses a short record can check the guess by its digest. The folder is as
 confidential as the data.
+
+Attacks are given what holds a store, and the folder stands in the directory of the run that they attack, beside what
+they must not know: its configuration with the seed of the coins, and the transcript. So a store holds no path. It opens
+its folder once and keeps the descriptor. That keeps an attack from reading by mistake what its party does not see; no
+object keeps Python code that means to from opening files.
 """
 
 import hashlib
 import logging
+import os
+import re
+import uuid
+import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +27,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from confide.files import storage_error, write_atomic
+from confide.files import storage_error
 
 Column = npt.NDArray[Any]
 Entry = Mapping[str, Column]
@@ -25,6 +35,7 @@ Entry = Mapping[str, Column]
 _FORMAT = "confide passes 1"
 _SUFFIX = ".safetensors"
 _DIGEST_BYTES = 32
+_PART = re.compile(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}{re.escape(_SUFFIX)}")
 _VALUES, _LENGTHS = "values ", "lengths "
 
 _log = logging.getLogger(__name__)
@@ -42,11 +53,14 @@ class PassStore:
     again. Files that are not named as parts are not looked at.
 
     Args:
-        folder: made when something is first added; None keeps everything in memory alone.
+        folder: made if it is not there; None keeps everything in memory alone.
+
+    Raises:
+        StorageError: the folder cannot be made or opened.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self._folder = None if folder is None else _Folder(folder)
         self._entries: dict[str, dict[bytes, Entry]] = {}
 
     def find(self, model: str, key: bytes) -> Entry:
@@ -72,31 +86,30 @@ class PassStore:
             return
         if self._folder is not None:
             content = _pack(model, entries)
-            folder = self._folder / model
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise storage_error(folder, error) from error
-            write_atomic(folder / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}", content)
+            self._folder.write(model, f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}", content)
         self._merge(model, entries)
 
     def _of_model(self, model: str) -> dict[bytes, Entry]:
         if model not in self._entries:
             self._entries[model] = {}
-            for path in sorted(self._parts(model)):
-                entries = _read(path, model)
+            for name in self._parts(model):
+                entries = self._read(model, name)
                 if entries is None:
-                    _log.warning("%s is damaged or not of this model: what it holds is computed again", path)
+                    _log.warning(
+                        "%s/%s of the kept passes is damaged or not of this model: what it holds is computed again",
+                        model,
+                        name,
+                    )
                 else:
                     self._merge(model, entries)
         return self._entries[model]
 
-    def _parts(self, model: str) -> Iterator[Path]:
-        folder = self._folder / model if self._folder is not None else None
-        if folder is not None and folder.is_dir():
-            for path in folder.glob(f"*{_SUFFIX}"):
-                if len(path.stem) == 2 * _DIGEST_BYTES and not path.name.startswith("."):
-                    yield path
+    def _parts(self, model: str) -> list[str]:
+        names = [] if self._folder is None else self._folder.names(model)
+        return sorted(name for name in names if _PART.fullmatch(name))
+
+    def _read(self, model: str, name: str) -> dict[bytes, Entry] | None:
+        return None if self._folder is None else _unpack(self._folder.read(model, name), name, model)
 
     def _merge(self, model: str, entries: Mapping[bytes, Entry]) -> None:
         known = self._of_model(model)
@@ -104,6 +117,70 @@ class PassStore:
             for values in entry.values():
                 values.flags.writeable = False
             known[key] = {**known.get(key, {}), **entry}
+
+
+class _Folder:
+    """A folder with one folder per model in it, by its descriptor and not by its name."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def names(self, model: str) -> list[str]:
+        """The files of a model."""
+        with self._of_model(model) as folder:
+            if folder is None:
+                return []
+            with os.scandir(folder) as files:
+                return [file.name for file in files]
+
+    def read(self, model: str, name: str) -> bytes:
+        """All bytes of a file."""
+        with open(f"{model}/{name}", "rb", opener=self._open) as file:
+            return file.read()
+
+    def write(self, model: str, name: str, content: bytes) -> None:
+        """Writes a file as `write_atomic` does: a temporary sibling, fsync, rename, fsync of the folder.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        path, temporary = f"{model}/{name}", f"{model}/.tmp-{uuid.uuid4().hex}-{name}"
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(model, dir_fd=self._descriptor)
+            with open(temporary, "wb", opener=self._open) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            with self._of_model(model) as folder:
+                if folder is not None:
+                    os.fsync(folder)
+        except OSError as error:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(temporary, dir_fd=self._descriptor)
+            raise storage_error(Path(path), error) from error
+
+    def _open(self, path: str, flags: int) -> int:
+        return os.open(path, flags, 0o666, dir_fd=self._descriptor)
+
+    @contextmanager
+    def _of_model(self, model: str) -> Iterator[int | None]:
+        """The descriptor of a model's folder; None if there is none."""
+        try:
+            folder = self._open(model, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield folder
+        finally:
+            os.close(folder)
 
 
 def _origin(model: str) -> npt.NDArray[np.uint8]:
@@ -124,10 +201,9 @@ def _pack(model: str, entries: Mapping[bytes, Entry]) -> bytes:
     return content
 
 
-def _read(path: Path, model: str) -> dict[bytes, Entry] | None:
+def _unpack(content: bytes, name: str, model: str) -> dict[bytes, Entry] | None:
     """Gives a part's entries, or None if it is not a whole part of this model."""
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != path.stem:
+    if hashlib.sha256(content).hexdigest() != name.removesuffix(_SUFFIX):
         return None
     try:
         tensors: dict[str, Column] = load(content)

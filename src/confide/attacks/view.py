@@ -1,7 +1,8 @@
 """What one party of a federation sees: all that an attack gets.
 
 Made from a run's transcript or from a folder of adapters. Nothing in here leads to what attacks are scored against:
-adapters come as vectors, not as paths, and no object holds the coins that decided who is a member.
+adapters come as vectors, not as paths, and no object holds the coins that decided who is a member. What an attack gets
+beside a view, model passes above all, holds no path either: see `confide.attacks.pass_store`.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,20 +33,16 @@ class SeenUpdate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """How the clients train, which every party of a federation knows.
+class KnownRound:
+    """What every party of a federation knows of a round, sealed or not.
 
     Attributes:
-        optimizer: of local steps, by its name in the configuration.
-        learning_rate: of the first round's local steps.
-        batch_size: examples of a step.
-        num_rounds: planned in all.
+        layout: of the slots that moved.
+        members: names of the clients whose updates are in the mean.
     """
 
-    optimizer: str
-    learning_rate: float
-    batch_size: int
-    num_rounds: int
+    layout: Layout
+    members: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +57,14 @@ class View:
             0 is the start: it changes nothing, so it is the base model, which everybody has.
         own_examples: training data of the attacker's own.
         own_clients: names of the clients that attack.
+        known: the rounds whose updates are looked at.
+        starts: the global adapter that each of those rounds started from, as far as this party has it.
         mean_updates: each round's opened mean.
         own_updates: of the attacking clients, by round and name.
         client_updates: single updates by round and client: only a server without sealing sees them.
         uploads: sealed updates as they came, by round and client.
-        figures: what clients told the server about themselves, by round and client.
-        training: as agreed by all; None where the adapters come from elsewhere.
+        figures: what clients told the server about themselves, by round and client: their weight in the mean, losses,
+            counts and seconds.
     """
 
     name: ViewName
@@ -74,12 +73,13 @@ class View:
     adapters: Mapping[int, Callable[[], Vector]] = field(default_factory=dict, repr=False)
     own_examples: tuple[TokenizedExample, ...] = field(default=(), repr=False)
     own_clients: frozenset[str] = frozenset()
+    known: Mapping[int, KnownRound] = field(default_factory=dict, repr=False)
+    starts: Mapping[int, Callable[[], Vector]] = field(default_factory=dict, repr=False)
     mean_updates: Mapping[int, SeenUpdate] = field(default_factory=dict, repr=False)
     own_updates: Mapping[int, Mapping[str, SeenUpdate]] = field(default_factory=dict, repr=False)
     client_updates: Mapping[int, Mapping[str, SeenUpdate]] = field(default_factory=dict, repr=False)
     uploads: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
     figures: Mapping[int, Mapping[str, Mapping[str, float]]] = field(default_factory=dict, repr=False)
-    training: Training | None = None
 
     @property
     def rounds(self) -> tuple[int, ...]:

@@ -1,13 +1,20 @@
 """The rows of the table on updates: what an attacker is given in each, made from one run's views."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from confide.attacks.updates.sealed import guess_values
-from confide.attacks.updates.what_if import mean_of, noised, pruned, without_own
+from confide.attacks.updates.what_if import (
+    mean_of,
+    noised,
+    with_pruned_weights,
+    without_own,
+    without_smallest,
+    without_zeroed,
+)
 from confide.attacks.view import SeenUpdate, View
 from confide.audit.results import ViewKind
 from confide.seeds import stream
@@ -15,6 +22,14 @@ from confide.update import Layout, Vector
 
 _ByRound = Mapping[int, Mapping[str, SeenUpdate]]
 _Change = Callable[[SeenUpdate, int, str], Vector]  # an update, its round, its client
+_PRUNED_WEIGHTS = (
+    "FedShield-LLM's published pruning: the smallest weights of every tensor are set to zero before they are sent. The "
+    "zeros show which, and the attack leaves them out."
+)
+_GIVEN = (
+    "A stronger attacker than this server: beside the sealed bytes it is given the global adapter that the updates "
+    "started from, which the server does not have, of round"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,24 +40,32 @@ class Row:
         name: of the row: what was seen.
         view: whose view that is in this run, or would be.
         targets: by round and by the candidates' owner: the update that is held against that owner's records.
+        starts: the global adapter that each of those rounds started from, as the attacker has it or is given it.
         note: what a reader must know, e.g. that the run was sealed and this row is what if it were not.
     """
 
     name: str
     view: ViewKind
     targets: _ByRound
+    starts: Mapping[int, Vector] = field(default_factory=dict, repr=False)
     note: str = ""
 
 
 def rows_of(
-    single: View, sealed: View | None, client: View, *, is_sealed: bool, seed: int, most_rounds: int
+    single: View,
+    sealed: View | None,
+    clients: Sequence[View],
+    *,
+    is_sealed: bool,
+    seed: int,
+    most_rounds: int,
 ) -> list[Row]:
     """The rows of the table for one run.
 
     Args:
         single: with every client's own updates, as a server without sealing would see them.
         sealed: with the sealed uploads, where the run was sealed.
-        client: of the attacking client, with its own updates and the means.
+        clients: of the client that attacks, and of those that attack together: with their own updates and the means.
         is_sealed: whether the rows on single updates are a what-if.
         seed: for the noise.
         most_rounds: how many rounds are looked at, evenly spread.
@@ -50,19 +73,29 @@ def rows_of(
     Returns:
         Rows that have anything in them, single updates first.
     """
-    rounds = _spread(sorted(single.client_updates), most_rounds)
-    alone = {number: single.client_updates[number] for number in rounds}
+    rounds = _spread(sorted(single.known), most_rounds)
+    alone = {number: single.client_updates.get(number, {}) for number in rounds}
+    starts = _starts(single, rounds)
     what_if = "What if the run were not sealed." if is_sealed else ""
     rows = [
         Row(name="one client's update", view="server", targets=alone, note=what_if),
         *(
             Row(
-                name=f"one client's update, {sparsity:.0%} pruned",
+                name=f"one client's update, FedShield's pruning, {percent} %",
                 view="server",
-                targets=_changed(alone, partial(_pruned, sparsity)),
+                targets=_changed(alone, partial(_with_pruned_weights, single.layout, starts, percent / 100)),
+                note=" ".join(part for part in (what_if, _PRUNED_WEIGHTS) if part),
+            )
+            for percent in (20, 50)
+        ),
+        *(
+            Row(
+                name=f"one client's update, its smallest {percent} % dropped",
+                view="server",
+                targets=_changed(alone, partial(_without_smallest, percent / 100)),
                 note=what_if,
             )
-            for sparsity in (0.5, 0.9)
+            for percent in (50, 90)
         ),
         Row(
             name="one client's update and noise of its own norm",
@@ -71,20 +104,12 @@ def rows_of(
             note=what_if,
         ),
         Row(name="mean of 2 clients", view="server", targets={n: _pairs(alone[n]) for n in rounds}, note=what_if),
-        Row(
-            name="mean of all clients",
-            view="client",
-            targets={
-                number: dict.fromkeys(alone[number], client.mean_updates[number])
-                for number in rounds
-                if number in client.mean_updates and len(alone[number]) > 1
-            },
-            note="Each client's records as any other client sees them: all have the same mean.",
-        ),
-        Row(name="mean without one's own part", view="client", targets=_without_own(client, rounds, alone)),
     ]
+    rows = [replace(row, starts=starts) for row in rows]
+    for client in clients:
+        rows += _inside(client, [number for number in rounds if number in client.known])
     if sealed is not None:
-        rows.append(Row(name="sealed updates", view="sealed-server", targets=_guessed(sealed, rounds, alone)))
+        rows += _from_sealed(sealed, [number for number in rounds if number in sealed.known], given=starts)
     return [row for row in rows if any(row.targets.values())]
 
 
@@ -98,8 +123,15 @@ def _changed(updates: _ByRound, change: _Change) -> dict[int, dict[str, SeenUpda
     }
 
 
-def _pruned(sparsity: float, seen: SeenUpdate, _number: int, _name: str) -> Vector:
-    return pruned(seen.vector, sparsity)
+def _with_pruned_weights(
+    layout: Layout, starts: Mapping[int, Vector], sparsity: float, seen: SeenUpdate, number: int, _name: str
+) -> Vector:
+    start = layout.gather(starts[number], seen.layout)
+    return without_zeroed(start, with_pruned_weights(start, seen.vector, seen.layout, sparsity))
+
+
+def _without_smallest(sparsity: float, seen: SeenUpdate, _number: int, _name: str) -> Vector:
+    return without_smallest(seen.vector, sparsity)
 
 
 def _noised(seed: int, seen: SeenUpdate, number: int, name: str) -> Vector:
@@ -119,14 +151,54 @@ def _pairs(updates: Mapping[str, SeenUpdate]) -> dict[str, SeenUpdate]:
     return paired
 
 
-def _without_own(client: View, rounds: Sequence[int], alone: _ByRound) -> dict[int, dict[str, SeenUpdate]]:
-    """The mean of all others, for the records of all others; nothing for rounds without others."""
+def _inside(client: View, rounds: Sequence[int]) -> Iterator[Row]:
+    """What one client sees, or several together, which see the same means and can take out more of them."""
+    starts = _starts(client, rounds)
+    if client.name == "client":
+        yield replace(_mean(client, rounds), starts=starts)
+    others = _without_own(client, rounds)
+    yield Row(
+        name="mean without one's own part" if client.name == "client" else "mean without their own parts",
+        view=client.name,
+        targets=others,
+        starts=starts,
+        note="Nobody else is left in it: this is the update of one client." if _is_one(others) else "",
+    )
+
+
+def _is_one(updates: _ByRound) -> bool:
+    return any(updates.values()) and all(len(of_round) <= 1 for of_round in updates.values())
+
+
+def _starts(view: View, rounds: Sequence[int]) -> dict[int, Vector]:
+    return {number: view.starts[number]() for number in rounds if number in view.starts}
+
+
+def _mean(view: View, rounds: Sequence[int]) -> Row:
+    return Row(
+        name="mean of all clients",
+        view=view.name,
+        targets={
+            number: dict.fromkeys(view.known[number].members, view.mean_updates[number])
+            for number in rounds
+            if number in view.mean_updates and len(view.known[number].members) > 1
+        },
+        note="Each client's records as any other client sees them: all have the same mean.",
+    )
+
+
+def _without_own(client: View, rounds: Sequence[int]) -> dict[int, dict[str, SeenUpdate]]:
+    """The mean of all others, for the records of all others.
+
+    Nothing for rounds without others, or in which one's own updates are not all there.
+    """
     found: dict[int, dict[str, SeenUpdate]] = {}
     for number in rounds:
         mean = client.mean_updates.get(number)
         own = client.own_updates.get(number, {})
-        others = [name for name in alone[number] if name not in client.own_clients]
-        if mean is None or not own or not others:
+        members = client.known[number].members
+        others = members - client.own_clients
+        if mean is None or not own or own.keys() != members & client.own_clients or not others:
             continue
         vector, left = mean.vector, 1.0
         for seen in own.values():
@@ -136,17 +208,32 @@ def _without_own(client: View, rounds: Sequence[int], alone: _ByRound) -> dict[i
     return found
 
 
-def _guessed(sealed: View, rounds: Sequence[int], alone: _ByRound) -> dict[int, dict[str, SeenUpdate]]:
+def _from_sealed(sealed: View, rounds: Sequence[int], *, given: Mapping[int, Vector]) -> Iterator[Row]:
+    """What a server holds under sealing, and the mean where it computes one from adapters that it gets.
+
+    The attack needs the start of a round. Where this server has none it is given it, and the row says so.
+    """
+    own = _starts(sealed, rounds)
+    if sealed.mean_updates:
+        yield replace(_mean(sealed, rounds), starts=own, note="From two global adapters that clients handed over.")
+    gifts = sorted(given.keys() - own.keys())
+    yield Row(
+        name="sealed updates",
+        view="sealed-server",
+        targets=_guessed(sealed, rounds),
+        starts={**given, **own},
+        note=f"{_GIVEN} {', '.join(map(str, gifts))}." if gifts else "",
+    )
+
+
+def _guessed(sealed: View, rounds: Sequence[int]) -> dict[int, dict[str, SeenUpdate]]:
     """What a server without a key reads into sealed bytes, put where values would stand if nothing was pruned."""
     found: dict[int, dict[str, SeenUpdate]] = {}
     for number in rounds:
-        uploads = sealed.uploads.get(number, {})
+        known, uploads = sealed.known[number], sealed.uploads.get(number, {})
         found[number] = {
-            name: SeenUpdate(
-                layout=seen.layout, vector=_fill(guess_values(uploads[name]), seen.layout), share=seen.share
-            )
-            for name, seen in alone[number].items()
-            if name in uploads
+            name: SeenUpdate(layout=known.layout, vector=_fill(guess_values(uploads[name]), known.layout), share=1.0)
+            for name in sorted(known.members & uploads.keys())
         }
     return found
 

@@ -4,7 +4,7 @@ The same attack (M15) on the same records and rounds, given in turn: single upda
 several, the mean without the attacker's own part, and sealed bytes. One thing changes from row to row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from confide.audit.judging import Findings, Subject
 from confide.audit.statistics import paired_auc_difference
 from confide.audit.truth import Population, Truth, too_few
 from confide.audit.update_rows import Row, rows_of
-from confide.update import Vector
 
 __all__ = ["Row", "audit_updates", "rows_of"]
 
@@ -26,7 +25,6 @@ _FEWEST = 2
 def audit_updates(
     rows: Sequence[Row],
     passes: Passes,
-    starts: Mapping[int, Vector],
     population: Population,
     truth: Truth,
     *,
@@ -35,9 +33,9 @@ def audit_updates(
     """Scores every row's updates against every candidate of the owners concerned.
 
     Args:
-        rows: what attackers are given. The first one is what the others are compared with.
+        rows: what attackers are given. The first one is what the others are compared with. All that know where a round
+            started know the same.
         passes: gives the gradients: one for each candidate and round, whatever the number of rows.
-        starts: the global adapter before each round.
         population: whom to ask about.
         truth: the answers.
         seed: of the run, for the blind baseline.
@@ -49,13 +47,13 @@ def audit_updates(
     findings = Findings()
     if not rows:
         return findings
-    scores = _mean_scores(rows, passes, starts, population.candidates)
+    scores = _mean_scores(rows, passes, population.candidates)
     for row, by_measure in zip(rows, scores, strict=True):
         is_asked = ~np.isnan(by_measure[MEASURES[0]])
         asked = [one for one, is_in in zip(population.candidates, is_asked, strict=True) if is_in]
         labels = truth.labels(asked)
         if few := too_few(f"{population.name}, {row.name}", labels, _FEWEST):
-            findings.warnings.append(f"Updates, {few}")
+            findings.add(Findings.too_few(row.view, "updates", row.name, few))
             continue
         owners = [candidate.owner for candidate in asked]
         blind = blind_control(population, asked, truth, seed=seed)
@@ -67,6 +65,7 @@ def audit_updates(
                 code="M15",
                 population=row.name,
                 labels=labels,
+                records=tuple(one.candidate_id for one in asked),
                 note=" ".join(
                     part
                     for part in (
@@ -81,12 +80,11 @@ def audit_updates(
     return findings
 
 
-def _mean_scores(
-    rows: Sequence[Row], passes: Passes, starts: Mapping[int, Vector], candidates: Sequence[Candidate]
-) -> list[dict[str, Scores]]:
+def _mean_scores(rows: Sequence[Row], passes: Passes, candidates: Sequence[Candidate]) -> list[dict[str, Scores]]:
     """By row and measure: each candidate against the update that stands for its owner, averaged over the rounds that
     have one; NaN for a candidate of whom a row says nothing. Shape (num_candidates,).
     """
+    starts = {number: start for row in rows for number, start in row.starts.items()}
     shape = (len(rows), len(candidates))
     totals = {measure: np.zeros(shape) for measure in MEASURES}
     counts = np.zeros(shape)

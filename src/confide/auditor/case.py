@@ -1,5 +1,7 @@
 """What an audit asks about: candidates of every kind, and the truth about them."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from confide.attacks.candidates import Candidate
 from confide.audit.truth import Population, Truth
 from confide.auditor.reader import Reader, lowered, with_secret
+from confide.canaries.forms import whole_text
 from confide.canaries.plan import Coin
 from confide.canaries.secret_space import SecretSpace
 from confide.data.examples import Record, TokenizedExample
@@ -30,6 +33,8 @@ class Case:
         unseen: records that nobody trained on, to measure usefulness with.
         counts: sample sizes and what was left out, for the report.
         names: what the data calls a candidate, where that is not its id.
+        fingerprint: the same for the same items and texts, however coins fell and whatever training came to. Not to be
+            published: who knows all texts but one could try the last.
     """
 
     populations: tuple[Population, ...]
@@ -38,6 +43,7 @@ class Case:
     unseen: tuple[TokenizedExample, ...] = field(repr=False)
     counts: Mapping[str, int]
     names: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fingerprint: bytes = field(default=b"", repr=False)
 
     def with_count(self, name: str, count: int) -> "Case":
         """The same with one count more."""
@@ -59,6 +65,10 @@ class Secrets:
 
     spaces: Mapping[str, SecretSpace] = field(default_factory=dict, repr=False)
     num_alternatives: int = 0
+
+    def num_possible(self, kind: str) -> int:
+        """How many secrets of a kind a planted one may be: the others and itself; 0 where the kind has none."""
+        return self.spaces[kind].size + 1 if kind in self.spaces else 0
 
 
 def make_case(
@@ -105,7 +115,15 @@ def make_case(
         held_out=examples,
         unseen=examples or tuple(others),
         counts=dict(questions.counts),
+        fingerprint=_fingerprint(coins),
     )
+
+
+def _fingerprint(coins: Sequence[Coin]) -> bytes:
+    items = sorted(
+        (coin.item_id, coin.client, coin.kind, [whole_text(record) for record in coin.records]) for coin in coins
+    )
+    return hashlib.sha256(json.dumps(items).encode()).digest()
 
 
 class _Questions:
@@ -151,6 +169,7 @@ class _Questions:
                 candidates=tuple(candidates),
                 lower=self._twins(kind),
                 alternatives=self._alternatives.get(kind, {}),
+                num_possible=self._planted.num_possible(kind),
             )
             for kind, candidates in sorted(self._candidates.items())
         )

@@ -66,7 +66,7 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
     Raises:
         ModelError: the adapters cannot be read, are not plain LoRA, or do not fit each other or the base model.
         DataError: a file of records is missing or malformed.
-        UsageError: a view, an attack or an attacker is asked for that adapters alone do not give.
+        UsageError: a view, an attack, an attacker or shadow models are asked for that adapters alone do not give.
         ConfigError: a setting is wrong.
     """
     _check_request(request)
@@ -74,6 +74,11 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
     rounds = find_rounds(given.folder)
     shape = common_shape(rounds.folders)
     config = _config(given, request, rounds, shape)
+    if config.audit.shadows:
+        raise UsageError(
+            "--shadows (audit.shadows) goes with a run: how adapters alone were trained (optimiser, learning rate, "
+            "steps) is not known, so no model can be trained as they were."
+        )
     apply_threads(config)
     progress("reading the records")
     members, non_members = (_records(config, path) for path in (given.members, given.non_members))

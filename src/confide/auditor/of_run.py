@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from confide.attacks.view import Training
 from confide.audit.results import RunFacts
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
@@ -84,24 +83,21 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
     warnings += [] if case.truth.is_randomised else [PASSIVE]
     warnings += _missing_rounds(missing)
     warnings += _never_reached(case, [name for name in names if not num_rounds[name]])
+    views = ViewMaker(
+        model.layout,
+        adapters,
+        clients=examples,
+        members=members,
+        transcript=transcript,
+        hands_over=config.seal.scheme != "plain" and config.seal.release == "server",
+    )
+    warnings += _holes(views.holes())
     return Audited(
         config=config,
         model=model,
         adapters=adapters,
         case=case,
-        views=ViewMaker(
-            model.layout,
-            adapters,
-            clients=examples,
-            members=members,
-            transcript=transcript,
-            training=Training(
-                optimizer=config.train.optimizer,
-                learning_rate=config.train.learning_rate,
-                batch_size=config.train.batch_size,
-                num_rounds=config.federation.rounds,
-            ),
-        ),
+        views=views,
         attackers=attackers,
         participation=None
         if missing
@@ -159,6 +155,15 @@ def _missing_rounds(missing: Sequence[int]) -> list[str]:
     return [
         f"The run has no folder of round {', '.join(map(str, missing))}: what happened in between is seen as one "
         "round, and no update of a round whose start is missing is looked at."
+    ]
+
+
+def _holes(holes: Sequence[str]) -> list[str]:
+    if not holes:
+        return []
+    return [
+        f"The transcript is not whole. Missing: {'; '.join(holes)}. Attacks on what is missing ask about fewer "
+        "records, or do not run."
     ]
 
 

@@ -4,8 +4,9 @@ A view holds vectors and bytes, and nothing that leads back to where they were r
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
-from confide.attacks.view import SeenUpdate, Training, View
+from confide.attacks.view import KnownRound, SeenUpdate, View
 from confide.auditor.adapters import Adapters, spread_evenly
 from confide.data.examples import TokenizedClient
 from confide.messages import unpack_parts
@@ -14,6 +15,8 @@ from confide.update import Layout, Vector
 
 MOST_UPDATE_ROUNDS = 3
 """Rounds of which a view holds updates: attacks on them take a backward pass over every record for each."""
+
+_Starts = dict[int, Callable[[], Vector]]
 
 
 class ViewMaker:
@@ -25,7 +28,7 @@ class ViewMaker:
         clients: who takes part, with their data as tokens.
         members: by round, the clients whose updates are in its sum.
         transcript: what was recorded; None if nothing was.
-        training: as agreed by all; None where that is not known.
+        hands_over: whether the clients of a sealed run give the server every global adapter.
     """
 
     def __init__(
@@ -36,14 +39,14 @@ class ViewMaker:
         clients: Sequence[TokenizedClient] = (),
         members: Mapping[int, frozenset[str]] | None = None,
         transcript: Transcript | None = None,
-        training: Training | None = None,
+        hands_over: bool = False,
     ) -> None:
         self._layout = layout
         self._adapters = adapters
         self._clients = sorted(clients, key=lambda client: client.name)  # as the roster orders its members
         self._members = members or {}
         self._transcript = transcript
-        self._training = training
+        self._hands_over = hands_over
 
     def final(self) -> View:
         """V2: who gets the final model."""
@@ -68,57 +71,123 @@ class ViewMaker:
             adapters=self._global_adapters(self._adapters.looked_at),
             own_examples=tuple(example for client in own for example in client.train),
             own_clients=frozenset(names),
-            mean_updates={
-                number: SeenUpdate(layout=kept.layout, vector=kept.vector, share=1.0)
-                for number, kept in self._opened().items()
-            },
+            known=self._known(),
+            starts=self._starts(),
+            mean_updates=self._means(),
             own_updates={
                 number: {name: seen for name, seen in updates.items() if name in names}
                 for number, updates in self._single_updates().items()
             },
-            training=self._training,
         )
 
     def server(self) -> View:
-        """V4: a server that reads every client's update."""
+        """V4: a server that reads every client's update, and so computes every global adapter as the clients do."""
         return View(
             name="server",
             party="a server that reads updates",
             layout=self._layout,
+            adapters=self._global_adapters(self._adapters.looked_at),
+            known=self._known(),
+            starts=self._starts(),
+            mean_updates=self._means(),
             client_updates=self._single_updates(),
-            training=self._training,
+            figures=self._figures(),
         )
 
     def sealed_server(self) -> View:
-        """V4h: the server, with what it got: sealed uploads, and what clients told about themselves."""
-        uploads: dict[int, dict[str, bytes]] = {}
-        figures: dict[int, dict[str, Mapping[str, float]]] = {}
-        for number in self._opened():
-            replies = {} if self._transcript is None else self._transcript.uploads(number)
-            uploads[number] = {name: unpack_parts(reply.body)["frames"] for name, reply in replies.items()}
-            figures[number] = {name: dict(reply.metrics) for name, reply in replies.items()}
+        """V4h: the server, with what it got: sealed uploads, what clients told about themselves, and global adapters
+        where the clients hand them over. From two in a row it computes the mean between them.
+        """
+        held = self._handed_over()
+        starts = self._starts()
+        # Everybody has the start: it follows from the base model and the configuration.
+        own = {number: held.get(number - 1, start) for number, start in starts.items() if number - 1 in {0, *held}}
         return View(
             name="sealed-server",
             party="the server",
             layout=self._layout,
-            uploads=uploads,
-            figures=figures,
-            training=self._training,
+            adapters={number: held[number] for number in self._adapters.looked_at if number in held},
+            known=self._known(),
+            starts=own,
+            mean_updates={number: mean for number, mean in self._means().items() if number in held and number in own},
+            uploads={
+                number: {name: unpack_parts(reply.body)["frames"] for name, reply in transcript.uploads(number).items()}
+                for number in self._opened
+                if (transcript := self._transcript) is not None
+            },
+            figures=self._figures(),
         )
 
-    def _global_adapters(self, rounds: Sequence[int]) -> dict[int, Callable[[], Vector]]:
+    def holes(self) -> list[str]:
+        """What should be in the transcript and is not, one thing each; none without a transcript."""
+        if self._transcript is None:
+            return []
+        found = [
+            f"of round {number} the mean that was opened"
+            for number in self._adapters.rounds
+            if self._adapters.has(number - 1) and self._members.get(number) and not self._was_opened(number)
+        ]
+        for number, known in self._known().items():
+            for what, whose in (
+                ("the update of", self._single_updates()[number].keys()),
+                ("the upload of", self._transcript.uploads(number).keys()),
+            ):
+                if missing := sorted(known.members - whose):
+                    found.append(f"of round {number} {what} {', '.join(missing)}")
+        if self._hands_over:
+            missing_states = [number for number in self._adapters.looked_at if number not in self._handed_over()]
+            found += [f"of round {number} the adapter that the server was given" for number in missing_states]
+        return found
+
+    def _global_adapters(self, rounds: Sequence[int]) -> _Starts:
         return {number: _giving(self._adapters.read(number)) for number in rounds}
 
+    def _handed_over(self) -> _Starts:
+        """Adapters that the clients gave to the server: those that views need, by the number of rounds done."""
+        if not self._hands_over:
+            return {}
+        beside = {one for number in self._opened for one in (number - 1, number)} - {0}
+        found = {}
+        for number in sorted({*self._adapters.looked_at, *beside}):
+            if self._transcript is None:
+                found[number] = _giving(self._adapters.read(number))
+            elif (state := self._transcript.handed_over(number)) is not None:
+                found[number] = _giving(state)
+        return found
+
+    def _known(self) -> dict[int, KnownRound]:
+        return {
+            number: KnownRound(layout=mean.layout, members=self._members.get(number, frozenset()))
+            for number, mean in self._opened.items()
+        }
+
+    def _starts(self) -> _Starts:
+        return {number: _giving(self._adapters.read(number - 1)) for number in self._opened}
+
+    def _means(self) -> dict[int, SeenUpdate]:
+        return {
+            number: SeenUpdate(layout=kept.layout, vector=kept.vector, share=1.0)
+            for number, kept in self._opened.items()
+        }
+
+    @cached_property
     def _opened(self) -> dict[int, KeptUpdate]:
         """The opened mean, which is the same at every client, of some rounds, evenly spread, the last among them.
 
         Only of rounds whose start is there: without it an update says nothing.
         """
-        kept = {number: mean for number in self._adapters.rounds if (mean := self._mean(number)) is not None}
-        return {number: kept[number] for number in spread_evenly(sorted(kept), MOST_UPDATE_ROUNDS)}
+        there = [
+            number for number in self._adapters.rounds if self._adapters.has(number - 1) and self._was_opened(number)
+        ]
+        means = {number: self._mean(number) for number in spread_evenly(there, MOST_UPDATE_ROUNDS)}
+        return {number: mean for number, mean in means.items() if mean is not None}
+
+    def _was_opened(self, number: int) -> bool:
+        transcript, points = self._transcript, range(1, 1 + len(self._clients))
+        return transcript is not None and any(transcript.has_opened(point, number) for point in points)
 
     def _mean(self, number: int) -> KeptUpdate | None:
-        if self._transcript is None or not self._adapters.has(number - 1):
+        if self._transcript is None:
             return None
         kept = (self._transcript.opened(point, number) for point, _ in enumerate(self._clients, start=1))
         return next((one for one in kept if one is not None), None)
@@ -126,13 +195,26 @@ class ViewMaker:
     def _single_updates(self) -> dict[int, dict[str, SeenUpdate]]:
         """The updates that are in each round's mean. What a client kept of one that was left out is not in it."""
         found: dict[int, dict[str, SeenUpdate]] = {}
-        for number, mean in self._opened().items():
+        for number, mean in self._opened.items():
             found[number] = {}
             for point, client in enumerate(self._clients, start=1):
                 kept = None if self._transcript is None else self._transcript.sent(point, number)
                 if kept is not None and client.name in self._members.get(number, frozenset()):
                     share = kept.weight / mean.weight
                     found[number][client.name] = SeenUpdate(layout=kept.layout, vector=kept.vector, share=share)
+        return found
+
+    def _figures(self) -> dict[int, dict[str, Mapping[str, float]]]:
+        """What clients told: with their upload, and after opening the sum."""
+        found: dict[int, dict[str, Mapping[str, float]]] = {}
+        if self._transcript is None:
+            return found
+        for number in self._opened:
+            reports = self._transcript.reports(number)
+            found[number] = {
+                name: {"weight": reply.weight, **reply.metrics, **(reports[name].metrics if name in reports else {})}
+                for name, reply in self._transcript.uploads(number).items()
+            }
         return found
 
 

@@ -2,6 +2,10 @@
 
 A step of training on a record moves the adapter against that record's gradient, so an update that was trained on it
 lies more along that direction than chance. Works on one client's update and, weaker, on a mean of several.
+
+An update is a gradient times a factor that nobody outside knows exactly: learning rate, number of steps, and with Adam
+another one for every value. No score here needs it: if every update is multiplied by the same positive number, records
+keep their order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,15 +55,25 @@ def score_updates(
         targets: updates that were seen.
 
     Returns:
-        By measure of `MEASURES`: shape (num_examples, num_targets), float64; higher speaks for membership. An update of
-        zeros scores 0 everywhere: it says nothing.
+        By measure of `MEASURES`: shape (num_examples, num_targets), float64; higher speaks for membership. The cosines
+        are in [-1, 1], the difference is in units of a learning rate. An update of zeros scores 0 everywhere, as does a
+        gradient of zeros: it says nothing.
+
+    Guarantees:
+        - With an update turned around every score changes its sign. So one that has nothing to do with the records, as
+          likely to point one way as the other, ranks them at chance, however well their gradients' lengths alone tell
+          members from others: that would be the model's leak and not the update's.
 
     Raises:
         NonFiniteUpdateError: a target holds NaN or infinity.
 
     Source: Li, Li and Ribeiro, "Effective passive membership inference attacks in federated learning against
-        overparameterized models", ICLR 2023: cosine with the update, and gradient difference <g, u> - |g|^2 / 2 with u
-        the descent direction. Cosine by layer is the mean over slots with any movement.
+        overparameterized models", ICLR 2023: cosine with the update, and gradient difference |G|^2 - |G - g|^2 > 0, the
+        same as <g, G> > |g|^2 / 2, with G the sum of the gradients that made the update. We see u = G times an unknown
+        c > 0, so the test is <g, u> / |g|^2 > c / 2, and its left side, which does not hold c, is the score: the
+        records in the order in which the published test would pick them as c falls. To put u itself, or u scaled to fit
+        the records' mean gradient, in the place of G leaves <g, G> so small beside |g|^2 that the score is -|g|^2 and
+        does not look at the update. Cosine by layer is the mean over slots with any movement.
     """
     found = {measure: np.zeros((len(examples), len(targets))) for measure in MEASURES}
     for target in targets:
@@ -86,7 +100,7 @@ def _scores(gradient: Vector, direction: Vector, layout: Layout) -> dict[str, fl
     return {
         "cosine": _cosine(inner.sum(), squared.sum(), moved.sum()),
         "layer cosine": float(np.mean([_cosine(*parts) for parts in by_slot if parts[2] > 0]) if moved.any() else 0.0),
-        "difference": float(inner.sum() - squared.sum() / 2),
+        "difference": inner.sum() / squared.sum() if squared.any() else 0.0,
     }
 
 

@@ -1,0 +1,87 @@
+"""Whatever an audit hands to an attack, model passes included, leads neither to the truth nor back into the run."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from confide.attacks.passes import Passes
+from confide.auditor import AuditRequest, audit_run
+from confide.build import build_model
+from confide.config.load import load_config
+from tests.auditor.test_views import FORBIDDEN, reachable
+from tests.recorded import record_run
+
+ATTACKS = "confide.attacks."
+
+
+def handed_to_attacks(work: Callable[[], object]) -> tuple[dict[int, Any], set[str]]:
+    """Every argument, `self` included, of every call from elsewhere into attacks; and the modules that were called.
+
+    Making `Passes` is no attack: the audit does it, and names the folder.
+    """
+    found: dict[int, Any] = {}
+    called: set[str] = set()
+
+    def watch(frame: FrameType, event: str, _argument: object) -> None:
+        if event != "call" or frame.f_back is None or frame.f_code is Passes.__init__.__code__:
+            return
+        name, caller = (one.f_globals.get("__name__", "") for one in (frame, frame.f_back))
+        if not name.startswith(ATTACKS) or caller.startswith(ATTACKS):
+            return
+        called.add(name.removeprefix(ATTACKS))
+        code = frame.f_code
+        count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+        for one in code.co_varnames[:count]:
+            if one in frame.f_locals:
+                found[id(frame.f_locals[one])] = frame.f_locals[one]
+
+    sys.setprofile(watch)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found, called
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which every party but a plaintext server attacks all that there is."""
+    return record_run(tmp_path_factory.mktemp("what attacks get"), seal__release="server", federation__rounds=2)
+
+
+def test_no_argument_of_any_attack_leads_to_the_truth_or_to_the_run(released: Path) -> None:
+    config = load_config(released / "config.toml")
+    model = build_model(config)
+    given, called = handed_to_attacks(lambda: audit_run(released, AuditRequest(), model=model))
+    families = {"passes", "membership", "extraction", "updates"}
+    assert families <= {name.split(".")[0] for name in called}
+    assert any(isinstance(value, Passes) for value in given.values())
+    values = reachable(list(given.values()))
+    assert [type(value).__name__ for value in values if isinstance(value, FORBIDDEN)] == []
+    private = (str(released), released.name + "/", config.run.folder, config.data.path)
+    assert not [text for text in values if isinstance(text, str) and any(one in text for one in private)]
+    assert not [text for text in values if isinstance(text, bytes) and str(released).encode() in text]
+
+
+def test_the_watch_sees_what_is_handed_over(tmp_path: Path) -> None:
+    """What the test above rests on: were passes to hold their folder's path, it would be found."""
+    passes = Passes.__new__(Passes)
+    passes.__dict__["folder"] = tmp_path
+
+    def ask() -> None:
+        with pytest.raises(AttributeError):
+            passes.stats(None, [])
+
+    given, called = handed_to_attacks(ask)
+    assert called == {"passes"}
+    assert tmp_path in [value for value in reachable(list(given.values())) if isinstance(value, Path)]
+
+
+def test_what_is_kept_of_passes_stands_in_the_run_all_the_same(released: Path) -> None:
+    assert list((released / "audit" / "cache").rglob("*.safetensors"))
+    assert json.loads((released / "audit" / "audit.json").read_text())["measures"]
