@@ -1,6 +1,7 @@
 """Membership, scored: nulls stay null, what is there is found, and nothing is said that the records do not carry."""
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -140,6 +141,9 @@ def test_true_positive_rates_are_given_only_where_the_records_resolve_them(train
     few = audit(make_case(6, num_candidates=120))
     assert {one.metric for one in few.found} == {"auc"}
     assert "resolve false-positive rates from" in of(few, BEST).note
+    # A gate on such a rate must know that there is none.
+    assert [one.metrics for one in trained[1].unmeasured] == [["tpr@0.01"], ["tpr@0.001"]]
+    assert [one.metrics for one in few.unmeasured] == [["tpr@0.1"], ["tpr@0.01"], ["tpr@0.001"]]
 
 
 def test_every_number_stands_beside_chance_and_the_blind_baseline(trained: tuple[MadeCase, Findings]) -> None:
@@ -210,6 +214,14 @@ def test_one_sided_populations_are_reported_and_not_measured() -> None:
     findings = audit(case, truth=case.relabelled(np.ones(60, np.bool_)))
     assert (findings.found, findings.curves) == ([], [])
     assert "60 members and 0 others" in findings.warnings[0]
+    (missing,) = findings.unmeasured
+    assert (missing.view, missing.family, missing.population, missing.metrics) == (
+        "client",
+        "membership",
+        "records",
+        [],
+    )
+    assert missing.reason in findings.warnings[0]
 
 
 def test_records_of_the_attackers_own_are_not_asked_about() -> None:
@@ -240,6 +252,43 @@ def test_shadow_models_of_the_attackers_own_add_their_attacks() -> None:
     )
     assert {"rmia", "lira_online", "lira_offline"} <= {one.attack for one in findings.found}
     assert of(findings, "rmia").members.low > 0.5
+    assert findings.warnings == []
+    # What this attacker knows beyond others stands beside its numbers, and beside no other attack's.
+    noted = {one.attack for one in findings.found if "knows all records that are asked about" in one.note}
+    best = of(findings, BEST).note
+    chosen = best.partition(": ")[2].partition(".")[0]
+    assert noted - {BEST} == {"rmia", "lira_online", "lira_offline"}
+    assert (BEST in noted) == (chosen in noted)
+
+
+def test_attacks_with_shadows_that_cannot_run_are_named_with_what_they_need() -> None:
+    case = make_case(16, num_candidates=80, effect=STRONG)
+    stands_in = cast(Passes, case.passes)
+    shadows = case.made.seen.shadows
+    assert shadows is not None
+    first = np.arange(80) % 2 == 0
+    pair = replace(
+        shadows,
+        stats=shadows.stats[:2],
+        population=[[], []],
+        trained_on=np.stack([first, ~first]),
+    )
+    findings = audit_membership(
+        client_view([ROUNDS[-1]]),
+        stands_in,
+        case.population,
+        case.truth,
+        held_out=(),
+        rounds=[ROUNDS[-1]],
+        seed=0,
+        shadows=pair,
+    )
+    assert not {"rmia", "lira_online", "lira_offline"} & {one.attack for one in findings.found}
+    lira, offline, rmia = findings.warnings
+    assert all(one.startswith("LiRA") for one in (lira, offline))
+    assert all("it needs at least four shadow models (audit.shadows)" in one for one in (lira, offline))
+    assert rmia.startswith("RMIA")
+    assert "did not run on records: it needs at least two held-out records" in rmia
 
 
 def test_a_score_that_is_no_number_stops_the_audit() -> None:

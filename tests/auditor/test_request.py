@@ -51,6 +51,20 @@ def test_what_is_asked_for_overrides_the_configuration() -> None:
     audit = parse_config({"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}, request.overrides).audit
     assert (audit.views, audit.attacks, audit.samples) == (("client",), ("exposure", "updates"), 3)
     assert AuditRequest().overrides == ()
+    for shadows in (0, 4):
+        asked = AuditRequest(settings=("audit.shadows=2",), shadows=shadows).overrides
+        values = {"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}
+        assert parse_config(values, asked).audit.shadows == shadows
+
+
+@pytest.mark.parametrize("number", [-2, 1, 3])
+def test_shadows_that_make_no_pairs_are_refused(number: int) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"audit\.shadows is {number}, expected .* >= 0 and even \(they come in pair"
+    ):
+        parse_config(
+            {"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}, AuditRequest(shadows=number).overrides
+        )
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from dataclasses import replace
 from confide.attacks.membership import MEMBERSHIP_ATTACKS, Seen
 from confide.attacks.membership.positions import Scores
 from confide.attacks.membership.reference import difference_scores
-from confide.attacks.membership.seen import Shadows
+from confide.attacks.membership.seen import Need, Shadows
 from confide.attacks.passes import Passes
 from confide.attacks.view import View
 from confide.audit.areas import area, blind_control, comparable, low_end, roc
 from confide.audit.judging import Findings, Subject
+from confide.audit.results import Unmeasured
 from confide.audit.statistics import Flags, auc, choose_attack, non_members_for_fpr, smallest_fpr
 from confide.audit.truth import Population, Truth, too_few
 from confide.data.examples import TokenizedExample
@@ -18,6 +19,14 @@ from confide.data.examples import TokenizedExample
 BEST = "best"
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 _FEWEST = 2  # of each label: one to choose an attack on, one to report
+_SHADOW_NOTE = (
+    "The strongest membership game: this attacker knows all records that are asked about, though not which of them "
+    "were trained on, and trained models of its own on random halves of them, as the clients train."
+)
+_WANTING: Mapping[Need, str] = {
+    "population": "at least two held-out records that no coin decided about (data.held_out, audit.canaries)",
+    "shadows-spread": "at least four shadow models (audit.shadows)",
+}
 
 
 def audit_membership(
@@ -43,17 +52,19 @@ def audit_membership(
         rounds: which rounds' models to look at; the last one is the model under attack.
         seed: of the run, for folds and halves.
         shadows: models of the attacker's own on `population.of_others(view.own_clients)` and on `held_out`, in their
-            order; None for attacks without.
+            order; None for attacks without. They are of an attacker that knows the records, members and others alike,
+            and not the coins: what is found with them says so in its note.
 
     Returns:
         For every attack its AUC and its true-positive rates at the false-positive rates that so many records resolve;
         and the best attack, chosen on one half of the records and measured on the other, with its ROC on that half.
-        With fewer than two members or two others, a warning and nothing else.
+        With fewer than two members or two others, a warning and nothing else. Where there are shadows, a warning names
+        the attacks with shadows that could not run.
     """
     asked = population.of_others(view.own_clients)
     labels = truth.labels(asked.candidates)
     if few := too_few(asked.name, labels, _FEWEST):
-        return Findings(warnings=[f"Membership, {few}"])
+        return Findings.too_few(view.name, "membership", asked.name, few)
     seen = _see(view, passes, asked, held_out, rounds, shadows)
     scores = {
         attack.name: comparable(attack.scores(seen), seen.owners, is_randomised=truth.is_randomised)
@@ -61,7 +72,8 @@ def audit_membership(
         if not attack.missing(seen)
     }
     blind = blind_control(population, asked.candidates, truth, seed=seed)
-    findings = Findings()
+    findings = Findings(warnings=[] if shadows is None else _not_run(asked.name, seen))
+    findings.unmeasured.extend(_unresolved(view, asked.name, int((~labels).sum())))
     for name, values in scores.items():
         subject = _subject(view, asked, name, labels)
         findings.found.append(area(subject, values, blind))
@@ -85,6 +97,7 @@ def _best(
         f"Chosen on the other half of the records: {chosen.attack}. So many records resolve false-positive rates from "
         f"{least:.2g} up; one of 0.01 needs {non_members_for_fpr(0.01):,} records that were not trained on."
     )
+    note = f"{note} {_game(chosen.attack)}".rstrip()
     found = area(replace(subject, note=note), scores[chosen.attack], blind, part=half)
     curves = [roc(replace(subject, attack=chosen.attack), "members", scores[chosen.attack], part=half)]
     if blind is not None:
@@ -129,11 +142,45 @@ def _subject(view: View, asked: Population, attack: str, labels: Flags) -> Subje
         code="" if attack == BEST else MEMBERSHIP_ATTACKS[attack].code,
         population=asked.name,
         labels=labels,
+        records=asked.ids,
+        note="" if attack == BEST else _game(attack),
     )
+
+
+def _game(attack: str) -> str:
+    """What a reader must know of the attacker; "" where it knows no more than its view."""
+    return _SHADOW_NOTE if "shadows" in MEMBERSHIP_ATTACKS[attack].needs else ""
+
+
+def _not_run(name: str, seen: Seen) -> list[str]:
+    """Which attacks with shadows did not run, and what they would have needed."""
+    return [
+        f"{attack.title} did not run on {name}: it needs {', '.join(_WANTING.get(need, need) for need in missing)}."
+        for attack in MEMBERSHIP_ATTACKS.values()
+        if "shadows" in attack.needs and (missing := sorted(attack.missing(seen)))
+    ]
 
 
 def _resolved(num_others: int) -> list[float]:
     return [max_fpr for max_fpr in FALSE_POSITIVE_RATES if max_fpr >= smallest_fpr(num_others)]
+
+
+def _unresolved(view: View, name: str, num_others: int) -> list[Unmeasured]:
+    resolved = _resolved(num_others)
+    return [
+        Unmeasured(
+            view=view.name,
+            family="membership",
+            population=name,
+            metrics=[f"tpr@{max_fpr:g}"],
+            reason=(
+                f"{name}: {num_others} others resolve false-positive rates from {smallest_fpr(num_others):.2g} up; one "
+                f"of {max_fpr:g} needs {non_members_for_fpr(max_fpr):,}."
+            ),
+        )
+        for max_fpr in FALSE_POSITIVE_RATES
+        if max_fpr not in resolved
+    ]
 
 
 def _without_trace(name: str, seen: Seen, labels: Flags) -> list[str]:

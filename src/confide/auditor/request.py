@@ -15,6 +15,7 @@ AUDIT_KEYS = frozenset(
         "audit.max_new_tokens",
         "audit.samples",
         "audit.alternatives",
+        "audit.shadows",
         "evaluate.batch_size",
         "run.device",
         "run.threads",
@@ -35,6 +36,7 @@ class AuditRequest:
         attackers: names of the clients that attack. The first one attacks alone; all of them, if there are several,
             attack together.
         settings: "section.key=value" each, for any of `AUDIT_KEYS`.
+        shadows: `audit.shadows`; None for what the configuration says.
         shows_text: whether results hold the text that came out, for the owner of the data.
     """
 
@@ -42,13 +44,15 @@ class AuditRequest:
     attacks: tuple[str, ...] = ()
     attackers: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    shadows: int | None = None
     shows_text: bool = False
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """Everything that stands in the configuration, as overrides of it."""
         named = (("audit.views", self.views), ("audit.attacks", self.attacks))
-        return (*self.settings, *(f"{key}={toml_value(names)}" for key, names in named if names))
+        shadows = () if self.shadows is None else (f"audit.shadows={self.shadows}",)
+        return (*self.settings, *(f"{key}={toml_value(names)}" for key, names in named if names), *shadows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,16 +74,24 @@ def available(seen: Seen) -> set[Need]:
 
 def test_what_is_available_follows_from_what_is_there() -> None:
     assert MADE.shadows is not None
-    everything: set[Need] = {"base", "rounds", "population", "lower", "shadows", "shadows-in"}
+    of_shadows: set[Need] = {"shadows", "shadows-in", "shadows-spread"}
+    everything: set[Need] = {"base", "rounds", "population", "lower", *of_shadows}
     assert available(MADE) == everything
     assert available(replace(MADE, lower=None)) == everything - {"lower"}
-    assert available(replace(MADE, shadows=None)) == everything - {"shadows", "shadows-in"}
+    assert available(replace(MADE, shadows=None)) == everything - of_shadows
     none = np.zeros_like(MADE.shadows.trained_on)
     assert available(replace(MADE, shadows=replace(MADE.shadows, trained_on=none))) == everything - {"shadows-in"}
     assert available(replace(MADE, shadows=replace(MADE.shadows, trained_on=~none))) == everything - {
         "shadows",
         "shadows-in",
     }
+    pair = replace(
+        MADE.shadows,
+        stats=MADE.shadows.stats[:2],
+        population=MADE.shadows.population[:2],
+        trained_on=np.stack([~none[0], none[0]]),
+    )
+    assert available(replace(MADE, shadows=pair)) == everything - {"shadows-spread"}  # one with, one without
     assert available(replace(MADE, rounds={4: MADE.final})) == everything - {"rounds"}
     assert available(replace(MADE, rounds={})) == everything - {"rounds"}
 

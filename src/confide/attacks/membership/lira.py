@@ -1,7 +1,7 @@
 """M11: LiRA. Is the record's statistic more like that of shadow models trained with it, or without it?
 
-The lead of an audit, who trains the shadows, supplies `Shadows`: 4 to 16 LoRA fine-tunings with the target's settings,
-each on a random half of the candidates (offline: on none of them).
+The shadows are LoRA fine-tunings with the target's settings, 4 to 16 of them, each on a random half of the candidates
+(offline: on none of them). `Shadows` brings their statistics; who audits trains them.
 """
 
 import numpy as np

@@ -151,7 +151,7 @@ _ATTACKS = (
         code="M11",
         title="LiRA with shadow models, online",
         source="Carlini et al. 2022",
-        needs=frozenset({"shadows", "shadows-in"}),
+        needs=frozenset({"shadows", "shadows-in", "shadows-spread"}),
         function=online_lira_scores,
     ),
     MembershipAttack(
@@ -159,7 +159,7 @@ _ATTACKS = (
         code="M11",
         title="LiRA with shadow models, offline",
         source="Carlini et al. 2022",
-        needs=frozenset({"shadows"}),
+        needs=frozenset({"shadows", "shadows-spread"}),
         function=offline_lira_scores,
     ),
     MembershipAttack(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from confide.attacks.token_stats import TokenStats
 from confide.errors import ModelError
 
-Need = Literal["base", "rounds", "population", "lower", "shadows", "shadows-in"]
+Need = Literal["base", "rounds", "population", "lower", "shadows", "shadows-in", "shadows-spread"]
 """What an attack cannot do without, beside the final model:
 
 - "base": the base model (everybody has it);
@@ -18,7 +18,9 @@ Need = Literal["base", "rounds", "population", "lower", "shadows", "shadows-in"]
 - "population": at least two records of the same kind that were not trained on, under the same models;
 - "lower": the lower-cased twins of the candidates;
 - "shadows": models that the attacker trained like the target, for every candidate at least one without it;
-- "shadows-in": the same, and for every candidate at least one with it.
+- "shadows-in": the same, and for every candidate at least one with it;
+- "shadows-spread": for some candidate two shadows without it, and if any was trained on a candidate, for some two with
+  it: from one alone nothing tells how far two of them differ.
 """
 
 _Records = Sequence[TokenStats]
@@ -49,6 +51,12 @@ class Shadows:
             raise ValueError(f"trained_on has shape {self.trained_on.shape}, expected bool of shape {shape}, not empty")
         if len(self.population) != len(self.stats):
             raise ValueError(f"the population is known under {len(self.population)} of {len(self.stats)} shadows")
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether on each side that there is, with a candidate and without it, some candidate has two shadows."""
+        sides = (self.trained_on, ~self.trained_on)
+        return all(bool((side.sum(axis=0) >= 2).any()) for side in sides if side.any())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +135,7 @@ class Seen:
             and len(self.population_final) >= 2,
             "lower": self.lower is not None,
             "shadows": self.shadows is not None and not self.shadows.trained_on.all(axis=0).any(),
+            "shadows-spread": self.shadows is not None and self.shadows.has_spread,
         }
         has["shadows-in"] = has["shadows"] and self.shadows is not None and bool(self.shadows.trained_on.any(0).all())
         return frozenset(need for need, is_here in has.items() if is_here)
