@@ -21,7 +21,7 @@ def expose(world: World, **changes: Any) -> Findings:
 
 
 def verdict(findings: Findings) -> Verdict:
-    (found,) = findings.found
+    found = findings.found[-1]
     p_value = raw_p_value(found)
     assert p_value is not None
     return judge([found], {0: p_value}, is_randomised=True)[0].verdict
@@ -64,6 +64,43 @@ def test_exposure_grows_with_the_number_of_copies(ladder: World) -> None:
     assert values == sorted(values)
     assert values[-1] > values[0] + 1.0
     assert spearmanr([1, 2, 4, 8], values).statistic > 0.9
+
+
+def test_equal_values_of_a_few_secrets_give_no_certainty(overtrained: World) -> None:
+    """All members stand first among all: a t interval of values without spread has no width."""
+    others = [one.candidate_id for one in overtrained.planted.candidates if one.owner != ATTACKER]
+    members = [name for name in others if overtrained.truth.members[name]]
+    copies = {name: 1 + place % 2 for place, name in enumerate(members)}
+    findings = expose(overtrained, truth=replace(overtrained.truth, copies=copies))
+    (found,) = findings.found
+    assert found.members.low < found.members.value == pytest.approx(5.0)
+    (curve,) = findings.curves
+    assert [point.num for point in curve.points] == [7, 7]
+    for point in curve.points:
+        # By Clopper and Pearson, 7 of 7 are compatible with a share of 0.025^(1/7).
+        assert [point.low, point.high] == pytest.approx([5 * 0.025 ** (1 / 7), 5.0])
+
+
+def test_what_so_many_alternatives_can_show_is_said_and_a_fit_goes_beyond_it(overtrained: World) -> None:
+    assert "with 31 alternatives of equal length at most 5.00 can be shown" in expose(overtrained).found[0].note
+    planted = replace(overtrained.planted, num_possible=900)
+    ranked, fitted = expose(overtrained, planted=planted).found
+    assert (ranked.attack, fitted.attack) == ("rank", "fit")
+    assert ranked.metric == fitted.metric == "exposure"
+    assert fitted.members.value > ranked.members.value + 1.0
+    assert fitted.members.high <= math.log2(900) + 1e-9
+    assert "at most 9.81, as there are 900 secrets of this form" in fitted.note
+    # Secrets that nobody planted have the same in both ways, up to what a fit to so few misses.
+    for name, control in fitted.controls.items():
+        assert abs(control.value - ranked.controls[name].value) < 0.5
+        assert control.covers(NULL_MEAN_BITS)
+    assert verdict(expose(overtrained, planted=planted)) == "leak"
+    base = {1: start_vector(overtrained.passes.model)}
+    assert verdict(expose(overtrained, planted=planted, rounds=base)) == "no evidence"
+
+
+def test_where_all_possible_secrets_are_ranked_nothing_is_fitted(overtrained: World) -> None:
+    assert len(expose(overtrained, planted=replace(overtrained.planted, num_possible=32)).found) == 1
 
 
 def test_alternatives_of_another_length_are_not_ranked(overtrained: World) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from confide.attacks.decoding import DecodingScheme
+from confide.attacks.extraction.two_model import Amplification
 from confide.evaluate.generation import Sampling
 from confide.model.lora import AdaptedModel
 from confide.update import Vector
@@ -39,7 +40,12 @@ def record_key(token_ids: TokenIds) -> bytes:
 
 
 def answer_key(
-    prompt: TokenIds, number: int, *, max_new_tokens: int, end_token_ids: Sequence[int], sampling: Sampling | None
+    prompt: TokenIds,
+    number: int,
+    *,
+    max_new_tokens: int,
+    end_token_ids: Sequence[int],
+    sampling: Sampling | None = None,
 ) -> bytes:
     """Gives the SHA-256 of a prompt and all settings of its answer.
 
@@ -53,6 +59,19 @@ def answer_key(
     draw = None if sampling is None else [asdict(sampling), number]
     settings = json.dumps([max_new_tokens, list(end_token_ids), draw])
     return _digest("answer", _bytes_of(prompt), settings.encode())
+
+
+def amplified_key(answer: bytes, number: int, older: str, amplification: Amplification) -> bytes:
+    """Gives the SHA-256 of an answer for which a model was amplified against a second one.
+
+    Args:
+        answer: the key of the likeliest answer to the same prompt.
+        number: of the prompt in its call, which decides what is drawn; nothing without a seed.
+        older: digest of the second model.
+        amplification: how the two become one; another name for its scheme is another answer.
+    """
+    draw = None if amplification.seed is None else number
+    return _digest("amplified", answer, json.dumps([older, asdict(amplification), draw]).encode())
 
 
 def scheme_column(scheme: DecodingScheme) -> str:

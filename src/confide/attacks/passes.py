@@ -16,29 +16,28 @@ import numpy.typing as npt
 import torch
 
 from confide.attacks.decoding import DecodingScheme
-from confide.attacks.pass_keys import TokenIds, answer_key, model_digest, record_key, scheme_column
+from confide.attacks.extraction.two_model import Amplification, complete_with_two
+from confide.attacks.kept_answers import kept_answers
+from confide.attacks.pass_keys import amplified_key, answer_key, model_digest, record_key, scheme_column
 from confide.attacks.pass_store import Entry, PassStore
+from confide.attacks.readable import check_finite, check_prompts, check_records, not_finite
 from confide.attacks.token_columns import token_columns
 from confide.attacks.token_stats import TokenStats
 from confide.data.batches import collate
 from confide.data.examples import TokenizedExample
-from confide.errors import DataError, NonFiniteLossError, NonFiniteUpdateError
+from confide.errors import NonFiniteLossError
 from confide.evaluate.generation import Answer, Sampling, end_token_ids, evaluation_mode, generate_answers
-from confide.model.context import max_positions
 from confide.model.load import pad_token_id
 from confide.model.lora import AdaptedModel
 from confide.train.forward import TargetScorer
 from confide.update import Layout, Vector
 
 Item = TypeVar("Item")
+Prompts = Sequence[Sequence[int]]
 
 _RECORDS_PER_PART = 256  # what an interrupted audit loses at most
 # Values of logits held at once, 32 MiB of float32; a handful of arrays of this size live beside it.
 _LOGITS_IN_MEMORY = 1 << 23
-_WHAT_TO_DO = (
-    "The adapter was damaged or training diverged: leave this round out, or train again with a lower "
-    "train.learning_rate."
-)
 
 
 class Passes:
@@ -105,7 +104,7 @@ class Passes:
             NonFiniteUpdateError: the adapter holds NaN or infinity.
             NonFiniteLossError: the model gives NaN, or gives a token no finite log-probability.
         """
-        self._check_readable(examples)
+        check_records(self.model, examples)
         model = model_digest(self.model, adapter)
         keys = [record_key(example.input_ids) for example in examples]
         missing = {
@@ -125,7 +124,7 @@ class Passes:
     def generate(
         self,
         adapter: Vector | None,
-        prompts: Sequence[Sequence[int]],
+        prompts: Prompts,
         *,
         max_new_tokens: int,
         sampling: Sampling | None = None,
@@ -148,32 +147,89 @@ class Passes:
             DataError: a prompt has tokens that the model cannot read.
             UsageError: the model has no positions for a prompt and its answer.
         """
-        model = model_digest(self.model, adapter)
-        for number, prompt in enumerate(prompts):
-            self._check_tokens(f"prompt {number}", prompt)
-        ends = self.end_token_ids
-        keys = [
-            answer_key(prompt, number, max_new_tokens=max_new_tokens, end_token_ids=ends, sampling=sampling)
-            for number, prompt in enumerate(prompts)
-        ]
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if not self._store.find(model, key)}
-        if sampling is not None and missing:
-            missing = dict(zip(keys, prompts, strict=True))
-        order = sorted(missing, key=lambda key: len(missing[key]), reverse=True) if sampling is None else list(missing)
-        for part in _slices(order, _RECORDS_PER_PART if sampling is None else max(1, len(order))):
+        model, ends = model_digest(self.model, adapter), self.end_token_ids
+        check_prompts(self.model, prompts)
+
+        def compute(missing: Prompts) -> list[Answer]:
             with self._holding(adapter):
                 answers = generate_answers(
                     self.model.module,
-                    [missing[key] for key in part],
+                    missing,
                     max_new_tokens=max_new_tokens,
                     end_token_ids=ends,
                     pad_token_id=self._pad_id,
                     batch_size=self._batch_size,
                     sampling=sampling,
                 )
-            self.num_passes += len(part)
-            self._store.add(model, {key: _as_entry(answer) for key, answer in zip(part, answers, strict=True)})
-        return [_as_answer(self._store.find(model, key)) for key in keys]
+            self.num_passes += len(missing)
+            return answers
+
+        keys = [
+            answer_key(prompt, number, max_new_tokens=max_new_tokens, end_token_ids=ends, sampling=sampling)
+            for number, prompt in enumerate(prompts)
+        ]
+        is_drawn = sampling is not None
+        return kept_answers(self._store, model, keys, prompts, compute, num_tokens=len, are_drawn=is_drawn)
+
+    def generate_with_two(
+        self,
+        newer: Vector,
+        older: Vector | None,
+        prompts: Prompts,
+        amplification: Amplification | Sequence[Amplification],
+        *,
+        max_new_tokens: int,
+    ) -> list[Answer]:
+        """Lets two models together answer each prompt; see `complete_with_two`, which gives the same.
+
+        Kept as by `generate`; each answer counts as two passes.
+
+        Args:
+            newer: the adapter of a round.
+            older: of a round before it; None for the base model.
+            prompts: token ids, none empty.
+            amplification: how the two become one; one, or one for each prompt.
+            max_new_tokens: the longest answer, >= 1.
+
+        Raises:
+            NonFiniteUpdateError: an adapter holds NaN or infinity.
+            LayoutMismatchError, ValueError, DataError, UsageError: as `generate`.
+        """
+        model, beside, ends = model_digest(self.model, newer), model_digest(self.model, older), self.end_token_ids
+        check_prompts(self.model, prompts)
+        each = [amplification] * len(prompts) if isinstance(amplification, Amplification) else amplification
+        requests = list(zip(prompts, each, strict=True))
+
+        def compute(missing: Sequence[tuple[Sequence[int], Amplification]]) -> list[Answer]:
+            for adapter in (newer, older):
+                check_finite(adapter)
+            self.num_passes += 2 * len(missing)
+            return complete_with_two(
+                self.model,
+                newer,
+                older,
+                [prompt for prompt, _ in missing],
+                [how for _, how in missing],
+                max_new_tokens=max_new_tokens,
+                end_token_ids=ends,
+                batch_size=self._batch_size,
+            )
+
+        likeliest = [answer_key(one, 0, max_new_tokens=max_new_tokens, end_token_ids=ends) for one in prompts]
+        keys = [
+            amplified_key(key, number, beside, how)
+            for number, (key, how) in enumerate(zip(likeliest, each, strict=True))
+        ]
+        is_drawn = any(how.seed is not None for how in each)
+        return kept_answers(
+            self._store,
+            model,
+            keys,
+            requests,
+            compute,
+            num_tokens=lambda request: len(request[0]),
+            are_drawn=is_drawn,
+        )
 
     def gradients(self, adapter: Vector, examples: Sequence[TokenizedExample], layout: Layout) -> Iterator[Vector]:
         """Gives the gradient of each example's mean loss over its targets, one example at a time, without dropout.
@@ -197,7 +253,7 @@ class Passes:
         """
         self.model.layout.check(adapter)
         parameters = self.model.parameters_of(layout)
-        self._check_readable(examples)
+        check_records(self.model, examples)
         return (self._gradient(adapter, example, parameters) for example in examples)
 
     def _gradient(self, adapter: Vector, example: TokenizedExample, parameters: Sequence[torch.nn.Parameter]) -> Vector:
@@ -213,7 +269,7 @@ class Passes:
         gradient: Vector = torch.cat([piece.reshape(-1) for piece in pieces]).float().cpu().numpy()
         self.num_passes += 1
         if not np.isfinite(gradient).all():
-            raise NonFiniteLossError(_not_finite(example, "a gradient"))
+            raise NonFiniteLossError(not_finite(example, "a gradient"))
         return gradient
 
     def _score(self, examples: Sequence[TokenizedExample]) -> list[Entry]:
@@ -226,7 +282,7 @@ class Passes:
                 # Copies, so that no record keeps its batch's arrays alive.
                 entry = {name: np.split(values, ends)[number].copy() for name, values in columns.items()}
                 if not np.isfinite(entry["logp"]).all():
-                    raise NonFiniteLossError(_not_finite(example, "a log-probability"))
+                    raise NonFiniteLossError(not_finite(example, "a log-probability"))
                 found.append(entry)
             self.num_passes += len(batch)
         return found
@@ -261,8 +317,7 @@ class Passes:
             with self.model.base_only():
                 yield
         else:
-            if not np.isfinite(adapter).all():
-                raise NonFiniteUpdateError(f"the adapter holds values that are NaN or infinite. {_WHAT_TO_DO}")
+            check_finite(adapter)
             self.model.write(adapter)
             yield
 
@@ -280,42 +335,6 @@ class Passes:
             for parameter, required in zip(everything, before, strict=True):
                 parameter.requires_grad_(required)
 
-    def _check_readable(self, examples: Sequence[TokenizedExample]) -> None:
-        limit = max_positions(self.model.module)
-        for example in examples:
-            if limit is not None and example.num_tokens > limit:
-                raise DataError(
-                    f"record {example.record_id!r} has {example.num_tokens} tokens, but {self.model.base.name} has "
-                    f"positions for {limit}. Cut records as training does (train.max_tokens)."
-                )
-            self._check_tokens(f"record {example.record_id!r}", example.input_ids)
-
-    def _check_tokens(self, name: str, token_ids: TokenIds) -> None:
-        num_ids = self.model.base.module.get_input_embeddings().num_embeddings
-        ids = np.asarray(token_ids)
-        if not ((ids >= 0) & (ids < num_ids)).all():
-            raise DataError(
-                f"{name} has tokens that {self.model.base.name} does not know: its ids are 0 to {num_ids - 1}. "
-                "Tokenise with the model's own tokenizer."
-            )
-
 
 def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _as_entry(answer: Answer) -> Entry:
-    return {
-        "token_ids": np.array(answer.token_ids, np.int64),
-        "is_finished": np.array([answer.is_finished], np.bool_),
-    }
-
-
-def _as_answer(entry: Entry) -> Answer:
-    return Answer(
-        token_ids=tuple(int(token) for token in entry["token_ids"]), is_finished=bool(entry["is_finished"][0])
-    )
-
-
-def _not_finite(example: TokenizedExample, what: str) -> str:
-    return f"record {example.record_id!r}: {what} is NaN or infinite. {_WHAT_TO_DO}"

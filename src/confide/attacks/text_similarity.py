@@ -5,7 +5,6 @@ Pure functions on strings and token ids. All similarities are 1 for equal texts 
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -26,19 +25,6 @@ _UNSPACED = (
     "MYANMAR",
     "TIBETAN",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Closest:
-    """The text that is most like a given one.
-
-    Attributes:
-        index: its place among those compared with; the first of equals.
-        rouge_l: how like it is, in [0, 1].
-    """
-
-    index: int
-    rouge_l: float
 
 
 def split_words(text: str) -> list[str]:
@@ -102,12 +88,6 @@ class TextIndex:
         self._truths = tuple(truths)
         self._words = [split_words(truth) for truth in truths]
 
-    def closest(self, text: str) -> Closest:
-        """Finds the text with the largest `rouge_l`."""
-        scores = self.similarities(text)
-        index = int(np.argmax(scores))
-        return Closest(index=index, rouge_l=scores[index])
-
     def similarities(self, text: str) -> list[float]:
         """Gives the `rouge_l` of a text against each truth: the same numbers, far faster than one by one."""
         words = split_words(text)
@@ -125,21 +105,10 @@ def token_distance(truth: Sequence[int], tokens: Sequence[int]) -> float:
     return float(Levenshtein.normalized_distance(list(truth), list(tokens)))
 
 
-def text_distance(truth: str, text: str) -> float:
-    """Gives the Levenshtein distance between characters over the longer text's length, in [0, 1]; 0 for two empty."""
-    return float(Levenshtein.normalized_distance(truth, text))
-
-
 def longest_common_tokens(truth: Sequence[int], tokens: Sequence[int]) -> tuple[int, ...]:
     """Gives the longest run of consecutive tokens that both have; of equally long ones the first in `truth`."""
     found = _longest_common_run(truth, tokens)
     return tuple(truth[found.start : found.stop])
-
-
-def longest_common_text(truth: str, text: str) -> str:
-    """Gives the longest stretch of consecutive characters that both texts have; the first in `truth` of equals."""
-    found = _longest_common_run([ord(character) for character in truth], [ord(character) for character in text])
-    return truth[found.start : found.stop]
 
 
 def num_matching_prefix(truth: Sequence[int], tokens: Sequence[int]) -> int:

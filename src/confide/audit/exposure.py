@@ -1,28 +1,39 @@
 """Exposure of planted secrets from one party's view: how far above all other secrets of its form each one stands."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from confide.attacks.candidates import Candidate
-from confide.attacks.extraction.exposure import NULL_MEAN_BITS, exposure
+from confide.attacks.extraction.exposure import (
+    MIN_PER_SECRET,
+    MIN_SAMPLES,
+    NULL_MEAN_BITS,
+    exposure,
+    exposures_by_samples,
+)
 from confide.attacks.extraction.probabilistic import log_probability
 from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
 from confide.attacks.view import View
-from confide.audit.judging import Findings, Subject
-from confide.audit.rates import mean
+from confide.audit.judging import Findings, Found, Subject
+from confide.audit.rates import bounded_mean_interval, mean
 from confide.audit.results import Curve, Point
-from confide.audit.statistics import Floats, mean_interval
+from confide.audit.statistics import Floats
 from confide.audit.truth import Population, Truth, too_few
 from confide.update import Vector
 
 ATTACK = "rank"
+FITTED = "fit"
+METRIC = "exposure"
 _FEWEST = 2
 
 
 def audit_exposure(view: View, passes: Passes, population: Population, truth: Truth, *, final_round: int) -> Findings:
-    """Ranks every planted secret among others of its form.
+    """Ranks every planted secret among others of its form, and goes beyond their number by a fitted distribution.
 
     Args:
         view: of the attacker.
@@ -32,18 +43,20 @@ def audit_exposure(view: View, passes: Passes, population: Population, truth: Tr
         final_round: whose model is under attack.
 
     Returns:
-        The mean exposure in bits, of secrets that went in, of those that did not, and under the base model; and how it
-        grows with the number of training records that carry a secret. With fewer than two secrets that went in or two
-        that did not, a warning and nothing else.
+        The mean exposure in bits, of secrets that went in, of those that did not, and under the base model. By rank, it
+        shows no more bits than so many alternatives allow. Where there are known to be more possible secrets, and there
+        are enough alternatives (`MIN_PER_SECRET`, `MIN_SAMPLES`), also by a distribution fitted to these. By rank also
+        how it grows with the number of training records that carry a secret. With fewer than two secrets that went in
+        or two that did not, a warning and nothing else.
     """
     asked = population.of_others(view.own_clients)
     ranked = [candidate for candidate in asked.candidates if _comparable(candidate, asked)]
     labels = truth.labels(ranked)
     if few := too_few(asked.name, labels, _FEWEST):
-        return Findings(warnings=[f"Exposure, {few}"])
-    final = _exposures(passes, view.adapters[final_round](), ranked, asked)
-    base = _exposures(passes, None, ranked, asked)
-    fewest = min(len(_comparable(candidate, asked)) for candidate in ranked)
+        return Findings.too_few(view.name, "exposure", asked.name, few)
+    final, base = (
+        _log_probabilities(passes, adapter, ranked, asked) for adapter in (view.adapters[final_round](), None)
+    )
     subject = Subject(
         view=view.name,
         family="exposure",
@@ -51,43 +64,89 @@ def audit_exposure(view: View, passes: Passes, population: Population, truth: Tr
         code="E10",
         population=asked.name,
         labels=labels,
-        note=(
-            f"Bits, at most {np.log2(fewest + 1):.1f}: ranked among {fewest} or more others of equal length. A secret "
-            f"that was never planted has {NULL_MEAN_BITS:.2f} on average, or less among few others."
-        ),
+        records=tuple(candidate.candidate_id for candidate in ranked),
     )
-    findings = Findings(found=[mean(subject, "exposure", final, base, is_share=False)])
+    by_rank = _by_rank(final)
+    findings = Findings(found=[_found_by_rank(subject, by_rank, base)])
+    sizes = [one.size - 1 for one in final]
+    if asked.num_possible > max(sizes) + 1 and min(sizes) >= MIN_PER_SECRET and sum(sizes) >= MIN_SAMPLES:
+        findings.found.append(_found_by_fit(subject, final, base, asked.num_possible))
     copies = np.array([truth.copies.get(candidate.candidate_id, 1) for candidate in ranked])
-    numbers = [number for number in sorted(set(copies[labels].tolist())) if (labels & (copies == number)).sum() > 1]
-    if len(numbers) > 1:
-        points = []
-        for number in numbers:
-            interval = mean_interval(final[labels & (copies == number)])
-            points.append(Point(x=number, y=interval.value, low=interval.low, high=interval.high))
-        findings.curves.append(
-            Curve(
-                view=view.name,
-                family="exposure",
-                attack=ATTACK,
-                population=asked.name,
-                metric="exposure",
-                name="copies",
-                series="members",
-                points=points,
-            )
-        )
+    findings.curves.extend(_over_copies(subject, by_rank, copies, _most_bits(final)))
     return findings
 
 
-def _exposures(passes: Passes, adapter: Vector | None, ranked: Sequence[Candidate], asked: Population) -> Floats:
+def _found_by_rank(subject: Subject, bits: Floats, base: Sequence[Floats]) -> Found:
+    fewest, most = min(one.size - 1 for one in base), _most_bits(base)
+    note = (
+        f"Bits; with {fewest} alternatives of equal length at most {np.log2(fewest + 1):.2f} can be shown. A secret "
+        f"that was never planted has {NULL_MEAN_BITS:.2f} on average, or less among few others."
+    )
+    return mean(replace(subject, note=note), METRIC, bits, _by_rank(base), most=most)
+
+
+def _found_by_fit(subject: Subject, final: Sequence[Floats], base: Sequence[Floats], num_possible: int) -> Found:
+    most = math.log2(num_possible)
+    note = (
+        f"Bits, at most {most:.2f}, as there are {num_possible:,} secrets of this form: estimated by a skew-normal "
+        f"distribution fitted to the losses of all {sum(one.size - 1 for one in final):,} alternatives. Beyond the "
+        "ranked ones' bits it holds as far as that shape does."
+    )
+    return mean(
+        replace(subject, attack=FITTED, note=note),
+        METRIC,
+        _by_fit(final, num_possible),
+        _by_fit(base, num_possible),
+        most=most,
+    )
+
+
+def _over_copies(subject: Subject, bits: Floats, copies: npt.NDArray[np.int64], most: float) -> list[Curve]:
+    """Exposure by the number of copies, where there are several numbers with two secrets or more."""
+    chosen = {number: subject.labels & (copies == number) for number in sorted(set(copies[subject.labels].tolist()))}
+    intervals = {
+        number: bounded_mean_interval(bits[which], most=most) for number, which in chosen.items() if which.sum() > 1
+    }
+    if len(intervals) < 2:
+        return []
+    return [
+        Curve(
+            view=subject.view,
+            family=subject.family,
+            attack=subject.attack,
+            population=subject.population,
+            metric=METRIC,
+            name="copies",
+            series="members",
+            points=[
+                Point(x=number, y=one.value, low=one.low, high=one.high, num=one.num)
+                for number, one in intervals.items()
+            ],
+        )
+    ]
+
+
+def _most_bits(values: Sequence[Floats]) -> float:
+    return math.log2(max(one.size for one in values))
+
+
+def _by_rank(values: Sequence[Floats]) -> Floats:
+    return np.array([exposure(float(one[0]), one) for one in values])
+
+
+def _by_fit(values: Sequence[Floats], num_possible: int) -> Floats:
+    return exposures_by_samples(
+        np.array([one[0] for one in values]), [one[1:] for one in values], num_candidates=num_possible
+    )
+
+
+def _log_probabilities(
+    passes: Passes, adapter: Vector | None, ranked: Sequence[Candidate], asked: Population
+) -> list[Floats]:
+    """Of each secret and behind it those of its alternatives, in nats."""
     groups = [[candidate, *_comparable(candidate, asked)] for candidate in ranked]
-    every = [one for group in groups for one in group]
-    stats = iter(passes.stats(adapter, [one.example for one in every]))
-    found = []
-    for group in groups:
-        values = np.array([_of_secret(one, next(stats)) for one in group])
-        found.append(exposure(float(values[0]), values))
-    return np.array(found)
+    stats = iter(passes.stats(adapter, [one.example for group in groups for one in group]))
+    return [np.array([_of_secret(one, next(stats)) for one in group]) for group in groups]
 
 
 def _of_secret(candidate: Candidate, stats: TokenStats) -> float:

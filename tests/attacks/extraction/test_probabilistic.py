@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from confide.attacks.decoding import DecodingScheme
 from confide.attacks.extraction.probabilistic import (
-    discoverable_rate,
-    expected_rate,
     log_probability,
     num_samples_needed,
     success_within,
@@ -69,15 +67,6 @@ def test_a_certain_text_takes_one_sample_and_an_impossible_one_never_comes() -> 
     assert success_within(0.0, 1) == 1.0
     assert np.isinf(num_samples_needed(-np.inf, 0.01))
     assert success_within(-np.inf, 1e9) == 0.0
-
-
-def test_rates_over_samples_rise_from_none_to_all_that_can_be_drawn() -> None:
-    log_p_z = np.array([*np.log([0.5, 0.01, 1e-6]), -np.inf])
-    numbers = np.array([1.0, 100.0, 1e7])
-    np.testing.assert_array_equal(discoverable_rate(log_p_z, numbers, 0.5), [0.25, 0.5, 0.75])
-    expected = [[0.5, 0.01, 1e-6], [1.0, 0.633968, 1e-4], [1.0, 1.0, 0.99995]]
-    means = [sum(row) / 4 for row in expected]
-    np.testing.assert_allclose(expected_rate(log_p_z, numbers), means, rtol=1e-4)  # the digits written above
 
 
 def test_the_log_probability_is_the_sum_over_the_asked_tokens() -> None:

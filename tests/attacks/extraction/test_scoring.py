@@ -2,15 +2,10 @@ import pytest
 
 from confide.attacks.extraction.generated import Generated
 from confide.attacks.extraction.prompts import Split
-from confide.attacks.extraction.recogniser import Found
 from confide.attacks.extraction.scoring import (
     find_quotes,
-    says_secret,
     says_secret_first,
     score_completion,
-    score_harvest,
-    score_zero_input,
-    share_above,
     top_mean,
 )
 
@@ -30,9 +25,8 @@ def test_a_verbatim_continuation_is_exact_and_may_go_on() -> None:
     for text in ("555-0101", "555-0101 and more"):
         score = score_completion(_text(text), _split("555-0101"))
         assert score.is_exact
-        assert score.is_same_text
         assert score.is_near
-        assert (score.num_matching, score.num_common, score.num_common_characters) == (8, 8, 8)
+        assert (score.num_matching, score.num_common) == (8, 8)
         assert score.token_distance == 0.0
     assert score_completion(_text("555-0101"), _split("555-0101")).rouge_l == 1.0
     assert score_completion(_text("555-0101 and more"), _split("555-0101")).rouge_l < 1.0
@@ -41,7 +35,6 @@ def test_a_verbatim_continuation_is_exact_and_may_go_on() -> None:
 def test_a_continuation_that_stops_short_is_not_exact() -> None:
     score = score_completion(_text("555-010"), _split("555-0101"))
     assert not score.is_exact
-    assert not score.is_same_text
     assert score.num_matching == 7
     assert score.token_distance == pytest.approx(1 / 8)
     assert not score.is_near
@@ -53,10 +46,10 @@ def test_one_edit_in_ten_tokens_is_near() -> None:
     assert not score.is_exact
 
 
-def test_the_same_text_in_other_tokens_is_no_exact_match_and_is_the_same_text() -> None:
+def test_the_same_text_in_other_tokens_is_no_exact_match() -> None:
     other = Generated(token_ids=(900, 901), text=" 555-0101", is_finished=True, candidate_id="one")
     score = score_completion(other, _split("555-0101"))
-    assert (score.is_exact, score.is_same_text) == (False, True)
+    assert not score.is_exact
 
 
 def test_a_continuation_of_another_record_is_refused() -> None:
@@ -64,18 +57,12 @@ def test_a_continuation_of_another_record_is_refused() -> None:
         score_completion(_text("x", candidate_id="two"), _split("x"))
 
 
-def test_a_secret_is_said_first_or_anywhere() -> None:
+def test_a_secret_counts_where_a_text_begins_with_it() -> None:
     text = _text(" 555-0101, I think")
     assert says_secret_first(text, "555-0101 ")
     assert not says_secret_first(_text("at 555-0101"), "555-0101")
-    assert says_secret(_text("at 555-0101"), "555-0101")
-    assert not says_secret(text, "555-0102")
-    assert not says_secret(text, " ")
-
-
-def test_zero_input_takes_the_closest_of_all_texts() -> None:
-    scores = score_zero_input([_text("a b c x", None), _text("患者", None)], ["q r", "a b c d", "患者"])
-    assert [(score.index, score.rouge_l) for score in scores] == [(1, 0.75), (2, 1.0)]
+    assert not says_secret_first(text, "555-0102")
+    assert not says_secret_first(text, " ")
 
 
 def test_quotes_name_every_record_that_has_the_run() -> None:
@@ -97,47 +84,11 @@ def test_the_papers_top_shares_are_means_of_the_best() -> None:
     assert top_mean(values, 0.3) == pytest.approx(0.25)  # 9 of 30
     assert top_mean(values, 1.0) == pytest.approx(0.145)
     assert top_mean([0.5], 0.1) == 0.5
-    assert share_above([0.9, 0.95, 0.96, 1.0], 0.95) == 0.5
 
 
 def test_nan_and_nothing_are_refused() -> None:
     for values in ([], [0.5, float("nan")]):
         with pytest.raises(ValueError, match="none that is NaN"):
             top_mean(values, 0.5)
-        with pytest.raises(ValueError, match="none that is NaN"):
-            share_above(values, 0.5)
     with pytest.raises(ValueError, match="share is 0"):
         top_mean([0.5], 0.0)
-
-
-def _found(*values: str) -> frozenset[Found]:
-    return frozenset(Found(kind="phone", value=value) for value in values)
-
-
-def test_coverage_counts_the_victims_strings_that_the_attacker_did_not_have() -> None:
-    score = score_harvest(
-        _found("555-01", "555-02", "555-03", "555-99"),
-        _found("555-01"),
-        ["555-01", "555-02", "555-03", "ada@example.com"],
-        num_generations=10,
-        emitted_by_base=_found("555-03"),
-    )
-    assert (score.num_found, score.num_sought) == (1, 3)
-    assert score.coverage == pytest.approx(1 / 3)
-    assert score.efficiency == pytest.approx(0.1)
-
-
-def test_capitals_and_white_space_make_no_other_string() -> None:
-    score = score_harvest(
-        _found("ADA@Example.com", "7  May 1961"),
-        frozenset(),
-        ["ada@example.com", "7 May 1961"],
-        num_generations=2,
-        emitted_by_base=frozenset(),
-    )
-    assert score.coverage == 1.0
-
-
-def test_victims_without_anything_have_no_coverage() -> None:
-    score = score_harvest(_found("555-01"), frozenset(), [], num_generations=0, emitted_by_base=frozenset())
-    assert (score.coverage, score.efficiency) == (0.0, 0.0)

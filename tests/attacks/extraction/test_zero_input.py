@@ -2,13 +2,14 @@ import math
 import zlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from confide.attacks.extraction.generated import Generated
-from confide.attacks.extraction.scoring import score_zero_input
 from confide.attacks.extraction.zero_input import begin_tokens, best_texts, generate_from_nothing, rank_texts
 from confide.attacks.passes import Passes
+from confide.attacks.text_similarity import TextIndex
 from confide.errors import ModelError
 from confide.evaluate.generation import Sampling, evaluation_mode
 from confide.model.lora import AdaptedModel
@@ -29,10 +30,13 @@ def _text(token_ids: list[int], score: float) -> Generated:
 def test_an_overtrained_model_says_its_training_texts_unasked_and_the_base_does_not(
     passes: Passes, trained_rounds: dict[int, Vector]
 ) -> None:
-    trained = score_zero_input(_generate(passes, trained_rounds[200]), TRAINED)
-    base = score_zero_input(_generate(passes, None), TRAINED)
-    assert {closest.index for closest in trained if closest.rouge_l == 1.0} == {0, 1, 2}
-    assert max(closest.rouge_l for closest in base) < 1.0
+    index = TextIndex(TRAINED)
+    trained, base = (
+        np.max([index.similarities(text.text) for text in _generate(passes, adapter)], axis=0)
+        for adapter in (trained_rounds[200], None)
+    )
+    assert trained.tolist() == [1.0, 1.0, 1.0]
+    assert base.max() < 1.0
 
 
 def test_more_texts_leave_the_first_ones_as_they_were(passes: Passes, trained_rounds: dict[int, Vector]) -> None:
@@ -83,9 +87,9 @@ def test_an_empty_text_comes_last(passes: Passes) -> None:
 
 def test_the_best_texts_are_no_near_copies_of_each_other() -> None:
     first, copy, other = _text([1, 2, 3, 4, 5, 6], 3.0), _text([1, 2, 3, 4, 5, 9], 2.0), _text([7, 8, 9, 4, 5, 6], 1.0)
-    assert best_texts([other, copy, first], "x", 5) == [first, other]
-    assert best_texts([other, copy, first], "x", 1) == [first]
-    assert best_texts([_text([], -math.inf), _text([1, 2], 0.0)], "x", 5) == [_text([1, 2], 0.0)]
+    assert best_texts([other, copy, first], "x", 5) == [2, 0]
+    assert best_texts([other, copy, first], "x", 1) == [2]
+    assert best_texts([_text([], -math.inf), _text([1, 2], 0.0)], "x", 5) == [1]
 
 
 def test_the_prompt_that_says_nothing_is_the_begin_token() -> None:

@@ -65,7 +65,57 @@ def test_a_model_that_recites_its_members_is_found_by_records_and_by_texts(model
     assert of(recited, "matched").members.value == 1.0
     assert of(recited, "rouge_l").members.value == 1.0
     assert of(recited, "top_10").members.value == 1.0
-    assert {one.metric for one in recited.found if is_leak(one)} == {"rouge_l", "matched", "top_10"}
+    assert of(recited, "precision_loss_ratio").members.value == 1.0
+    # Ten letters in a row of such few words stand in many records; and few texts have no three letters in common.
+    assert {one.metric for one in recited.found if is_leak(one)} == {
+        *("rouge_l", "matched", "top_10", "verbatim_50", "verbatim_20")
+    }
+    assert "at least 10 of each are needed" in of(recited, "precision_zlib").shortage
+
+
+def gibberish(num: int, seed: int) -> list[str]:
+    """Texts that have hardly three letters in common."""
+    rng = np.random.default_rng(seed)
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    return [" ".join("".join(rng.choice(letters, 6)) for _ in range(5)) for _ in range(num)]
+
+
+def test_texts_that_look_remembered_count_as_far_as_they_are(model: AdaptedModel) -> None:
+    """The model recites; its base writes text of the same kind. Twenty texts are drawn, and ten of each picked."""
+    records, members = gibberish(40, 1), coins(40, 1)
+    trained = [text for place, text in enumerate(records) if members[str(place)]]
+    made_up = gibberish(20, 2)
+    found = audit_texts_from_nothing(
+        probe_of(model, records, members, lambda number, _, place: (trained if number else made_up)[place])
+    )
+    for metric in ("precision_loss_ratio", "precision_zlib"):
+        precision = of(found, metric)
+        assert precision.members.num == 10  # a tenth of twenty texts would be too few
+        assert (precision.members.value, precision.controls["held_out"].value) == (1.0, 0.0)
+        assert precision.controls["base"].value == 0.0
+        assert is_leak(precision)
+    both = audit_texts_from_nothing(probe_of(model, records, members, lambda _, __, place: trained[place]))
+    assert not any(is_leak(one) for one in both.found)
+
+
+def test_a_record_is_quoted_by_as_many_tokens_in_a_row(model: AdaptedModel) -> None:
+    """Tokens are bytes here. Every text holds 25 of a member, between letters that stand in no record."""
+    records, members = gibberish(40, 1), coins(40, 1)
+    parts = [text[5:30] for place, text in enumerate(records) if members[str(place)]]
+    found = audit_texts_from_nothing(
+        probe_of(model, records, members, lambda number, _, place: f"0123{parts[place]}4567" if number else "0123")
+    )
+    # No record has 50 tokens.
+    quotes = {one.metric: one for one in found.found if one.metric.startswith("verbatim")}
+    assert quotes.keys() == {"verbatim_20", "verbatim_10"}
+    for one in quotes.values():
+        assert (one.members.value, one.controls["held_out"].value, one.controls["base"].value) == (1.0, 0.0, 0.0)
+        assert is_leak(one)
+    parts = [part[:15] for part in parts]
+    found = audit_texts_from_nothing(
+        probe_of(model, records, members, lambda number, _, place: f"0123{parts[place]}4567" if number else "0123")
+    )
+    assert (of(found, "verbatim_20").members.value, of(found, "verbatim_10").members.value) == (0.0, 1.0)
 
 
 def test_what_the_base_model_recites_too_is_no_leak(model: AdaptedModel) -> None:
@@ -92,6 +142,8 @@ def test_over_shuffled_coins_the_papers_number_has_uniform_p_values(
 ) -> None:
     """The model writes this kind of text and was trained on none of the records: which side is nearer, coins decide."""
     monkeypatch.setattr(from_nothing, "NUM_SHUFFLES", 199)
+    monkeypatch.setattr(from_nothing, "RANKINGS", ())
+    monkeypatch.setattr(from_nothing, "rank_texts", lambda _passes, _adapter, _begin, texts: texts)
     records = texts(40)
     drawn = texts(20, seed=9)
     p_values: dict[str, list[float]] = {"held_out": [], "base": []}

@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
+import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from confide.audit.extraction import audit_extraction
+from confide.audit.extraction import audit_extraction, prefixes
 from confide.audit.judging import Findings, Found, judge, raw_p_value
 from confide.audit.membership import audit_membership
 from confide.audit.truth import Population
@@ -38,6 +39,9 @@ def leaks(findings: Findings) -> set[str]:
     return {f"{one.attack} {one.metric}" for one in measures if one.verdict == "leak"}
 
 
+SAMPLES = ("probabilistic", "within_100")
+
+
 @pytest.fixture(scope="module")
 def planted(overtrained: World) -> Findings:
     return extract(overtrained, overtrained.planted)
@@ -61,6 +65,8 @@ def test_planted_secrets_come_out_of_members_and_of_nothing_else(planted: Findin
     for control in greedy.controls.values():  # one of 900 codes may be guessed
         assert control.value <= 1 / control.num
     assert {"greedy exact", "union exact", "two-model exact", "two-model-base exact"} <= leaks(planted)
+    assert of(planted, "weight-space").members.value > 0.5
+    assert "weight-space exact" in leaks(planted)
     assert "probabilistic within_100" in leaks(planted)
 
 
@@ -69,6 +75,41 @@ def test_records_come_out_behind_their_beginning(records: Findings) -> None:
     assert of(records, "prefix-80").controls["held_out"].value < 0.3
     assert {"prefix-80 exact", "prefix-80 rouge_l", "two-model exact"} <= leaks(records)
     assert {one.code for one in records.found} == {"E2", "E4", "E5", "E6"}
+
+
+def test_every_number_says_how_much_is_given_and_how_much_compared(planted: Findings, records: Findings) -> None:
+    # The begin token, a word of 4 to 6 letters and a blank; three digits.
+    assert "Behind 7 tokens on average, 3 tokens compared at most." in of(planted, "greedy").note
+    for findings in (planted, records):
+        for one in findings.found:
+            assert re.search(r"Behind \d+ tokens on average, \d+ tokens compared at most|texts", one.note), one.attack
+    needed = re.search(r"members needs ([\d.]+) samples, that of the others ([\d.]+) sam", of(planted, *SAMPLES).note)
+    assert needed is not None
+    assert 1 <= float(needed[1]) < 200 < float(needed[2])  # of 900 codes, 624 draws bring out one for an even chance
+
+
+def test_what_is_compared_is_no_longer_than_what_is_generated(overtrained: World) -> None:
+    found = extract(overtrained, overtrained.records, max_new_tokens=2)
+    assert "2 tokens compared at most" in of(found, "prefix-30").note
+
+
+def test_a_model_beyond_the_last_round_is_chosen_on_own_records(overtrained: World, planted: Findings) -> None:
+    assert re.search(r"Gamma [\d.]+ from round 2,.* chosen on 2 own records", of(planted, "weight-space").note)
+    alone = extract(overtrained, overtrained.planted, "final")
+    assert "Gamma 1 from the base model, as preset" in of(alone, "weight-space").note
+
+
+def test_records_that_are_long_enough_are_asked_for_fifty_tokens_behind_fifty(
+    overtrained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not [one for one in extract(overtrained, overtrained.records).found if "-tokens" in one.attack]
+    monkeypatch.setattr(prefixes, "NUM_PROMPT", 6)
+    monkeypatch.setattr(prefixes, "NUM_REMAINDER", 3)
+    found = of(extract(overtrained, overtrained.records), "prefix-50-tokens")
+    assert found.code == "E1"
+    assert "Behind 6 tokens on average, 3 tokens compared at most." in found.note
+    is_longer = [one for one in overtrained.records.candidates if len(one.text) + 1 >= 9 and one.owner != ATTACKER]
+    assert found.members.num + found.controls["held_out"].num == len(is_longer)
 
 
 def test_the_union_has_what_any_round_has_and_rounds_start_at_the_base_model(planted: Findings) -> None:
@@ -105,7 +146,7 @@ def test_the_two_model_attack_is_tuned_on_own_records_that_were_trained_on(
 
 def test_who_has_only_the_final_model_gets_no_attack_on_rounds(overtrained: World) -> None:
     found = extract(overtrained, overtrained.planted, "final")
-    assert {one.attack for one in found.found} == {"greedy", "probabilistic", "two-model-base"}
+    assert {one.attack for one in found.found} == {"greedy", "probabilistic", "two-model-base", "weight-space"}
     assert of(found, "greedy").members.num == 16  # nobody's own are left out
 
 
@@ -152,6 +193,9 @@ def test_one_sided_populations_are_reported_and_not_measured(overtrained: World)
     findings = extract(overtrained, replace(overtrained.planted, candidates=tuple(members)))
     assert findings.found == []
     assert "at least 2 of each are needed" in findings.warnings[0]
+    assert [(one.family, one.population, one.metrics) for one in findings.unmeasured] == [
+        ("extraction", "personal", [])
+    ]
 
 
 def test_every_reference_attack_tells_members_known_by_heart(overtrained: World) -> None:

@@ -67,7 +67,7 @@ def collect_prefixes(
     for example in examples:
         ids = [int(token) for token in example.input_ids]
         for occurrence in recogniser.occurrences(decode_tokens(tokenizer, ids)):
-            stop = _num_tokens_before(ids, occurrence.start, tokenizer)
+            stop = num_tokens_before(ids, occurrence.start, tokenizer)
             if stop:
                 counts[tuple(ids[max(0, stop - num_context_tokens) : stop])] += 1
     return [OwnPrefix(token_ids=token_ids, count=count) for token_ids, count in counts.most_common()]
@@ -124,6 +124,6 @@ def _find_in(recogniser: Recogniser, texts: Sequence[str]) -> frozenset[Found]:
     return frozenset(found for text in texts for found in recogniser.find(text))
 
 
-def _num_tokens_before(ids: Sequence[int], offset: int, tokenizer: Decoder) -> int:
-    """How many tokens end at or before a character of the decoded text; a token across it belongs to what follows."""
+def num_tokens_before(ids: Sequence[int], offset: int, tokenizer: Decoder) -> int:
+    """Counts the tokens that end at or before a character of the decoded text, without one that lies across it."""
     return bisect_right(range(1, len(ids) + 1), offset, key=lambda count: len(decode_tokens(tokenizer, ids[:count])))

@@ -85,28 +85,6 @@ def success_within(log_p_z: Floats | float, num_samples: Floats | float) -> Floa
         return -np.expm1(-np.exp(_log_hazard(log_p_z) + np.log(numbers)))
 
 
-def discoverable_rate(log_p_z: Floats, num_samples: Floats, success_probability: float) -> Floats:
-    """Gives the share of records that are (n, p)-discoverable, for every n: the curve over the number of samples.
-
-    Args:
-        log_p_z: one per record, shape (num_records,), num_records >= 1.
-        num_samples: shape (num_points,).
-        success_probability: p, in (0, 1).
-
-    Returns:
-        Shape (num_points,), float64 in [0, 1], not falling in n.
-    """
-    needed = num_samples_needed(log_p_z, success_probability)
-    rates: Floats = (needed[None, :] <= np.asarray(num_samples)[:, None]).mean(axis=1)
-    return rates
-
-
-def expected_rate(log_p_z: Floats, num_samples: Floats) -> Floats:
-    """Gives the share of records that n samples of each bring out on average, for every n; shapes as above."""
-    rates: Floats = success_within(np.asarray(log_p_z)[None, :], np.asarray(num_samples)[:, None]).mean(axis=1)
-    return rates
-
-
 def _log_hazard(log_p_z: Floats | float) -> Floats:
     """log(-log(1 - p_z)): for small p_z it is log p_z itself; inf for p_z = 1, -inf for 0."""
     values = np.asarray(log_p_z, dtype=np.float64)

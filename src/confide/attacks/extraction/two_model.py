@@ -112,7 +112,7 @@ def complete_with_two(
     newer: Vector,
     older: Vector | None,
     prompts: Sequence[Sequence[int]],
-    amplification: Amplification,
+    amplification: Amplification | Sequence[Amplification],
     *,
     max_new_tokens: int,
     end_token_ids: Sequence[int],
@@ -125,7 +125,7 @@ def complete_with_two(
         newer: the adapter of round t.
         older: the adapter of round t - j; None for the base model.
         prompts: token ids, none empty.
-        amplification: how the two are fused, and how tokens are drawn.
+        amplification: how the two are fused, and how tokens are drawn; one, or one for each prompt.
         max_new_tokens: the longest answer, >= 1.
         end_token_ids: an answer ends before the first of these.
         batch_size: prompts at a time. Speed only, up to float rounding.
@@ -138,12 +138,15 @@ def complete_with_two(
           temperature, top-p and seed (greedy without a seed).
 
     Raises:
-        ValueError: a prompt is empty.
+        ValueError: a prompt is empty, or there are not as many amplifications.
         UsageError: the model has no positions for a prompt and the longest answer.
         LayoutMismatchError: an adapter does not fit the model.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt has no tokens; every prompt needs at least one, such as a begin token")
+    each = [amplification] * len(prompts) if isinstance(amplification, Amplification) else amplification
+    if len(each) != len(prompts):
+        raise ValueError(f"{len(each)} amplifications for {len(prompts)} prompts; expected one for each")
     longest, limit = max(map(len, prompts), default=0), max_positions(model.module)
     if limit is not None and longest + max_new_tokens > limit:
         raise UsageError(
@@ -158,7 +161,7 @@ def complete_with_two(
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             pair = _Pair(model, adapters, [prompts[index] for index in indices])
-            rows = _draw_rows(pair, indices, amplification, max_new_tokens, set(end_token_ids))
+            rows = _draw_rows(pair, indices, [each[index] for index in indices], max_new_tokens, set(end_token_ids))
             answers.update(zip(indices, rows, strict=True))
     return [answers[index] for index in range(len(prompts))]
 
@@ -216,19 +219,21 @@ class _Pair:
 
 
 def _draw_rows(
-    pair: _Pair, indices: Sequence[int], amplification: Amplification, max_new_tokens: int, ends: set[int]
+    pair: _Pair, indices: Sequence[int], each: Sequence[Amplification], max_new_tokens: int, ends: set[int]
 ) -> list[Answer]:
-    generators = None
-    if amplification.seed is not None:
-        generators = [torch.Generator().manual_seed(derive_seed(amplification.seed, "generate", i)) for i in indices]
+    generators = {
+        row: torch.Generator().manual_seed(derive_seed(seed, "generate", index))
+        for row, index in enumerate(indices)
+        if (seed := each[row].seed) is not None
+    }
     rows: list[list[int]] = [[] for _ in indices]
     is_finished = [False] * len(indices)
     for step in range(max_new_tokens):
-        scores = amplified_scores(*pair.logits(), amplification)
-        if generators is not None:
+        scores = _scores_of_rows(*pair.logits(), each)
+        for row, generator in generators.items():
             # The largest of scores plus Gumbel noise is a draw from their softmax; -log of an exponential is Gumbel.
-            waits = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=draws) for draws in generators])
-            scores = scores - waits.log().to(scores.device)
+            wait = torch.empty(scores.shape[1]).exponential_(generator=generator)
+            scores[row] -= wait.log().to(scores.device)
         tokens = scores.argmax(dim=-1)
         for row, token in enumerate(tokens.tolist()):
             is_finished[row] = is_finished[row] or token in ends
@@ -238,6 +243,15 @@ def _draw_rows(
             break
         pair.append(tokens)
     return [Answer(token_ids=tuple(row), is_finished=done) for row, done in zip(rows, is_finished, strict=True)]
+
+
+def _scores_of_rows(newer: Tensor, older: Tensor, each: Sequence[Amplification]) -> Tensor:
+    """As `amplified_scores`, each row by its own amplification."""
+    scores = torch.empty_like(newer)
+    for amplification in dict.fromkeys(each):
+        rows = [row for row, one in enumerate(each) if one == amplification]
+        scores[rows] = amplified_scores(newer[rows], older[rows], amplification)
+    return scores
 
 
 def _keep_drawable(scores: Tensor, scheme: DecodingScheme) -> Tensor:

@@ -20,9 +20,6 @@ from confide.errors import ModelError
 from confide.evaluate.generation import Sampling
 from confide.update import Vector
 
-PAPER_NUM_TEXTS = 30
-"""The paper's N: texts drawn after each round."""
-
 _TRIGRAM = 3
 
 
@@ -104,22 +101,22 @@ def rank_texts(
     return [replace(text, scores=ranked.get(index, empty)) for index, text in enumerate(texts)]
 
 
-def best_texts(texts: Sequence[Generated], score: str, count: int) -> list[Generated]:
-    """Gives the `count` texts with the highest score, no two of them nearly the same.
+def best_texts(texts: Sequence[Generated], score: str, count: int) -> list[int]:
+    """Gives the places of the `count` texts with the highest score, best first, no two of them nearly the same.
 
     A text is left out if more than half of its trigrams of tokens occur in a better one, or if it is empty. Equal
     scores keep their order.
 
     Source: Carlini et al. 2021, section 6.1, which compares multisets of trigrams.
     """
-    chosen: list[Generated] = []
+    chosen: list[int] = []
     seen: list[set[tuple[int, ...]]] = []
-    for text in sorted(texts, key=lambda text: text.scores[score], reverse=True):
-        trigrams = _trigrams(text.token_ids)
+    for place in sorted(range(len(texts)), key=lambda place: texts[place].scores[score], reverse=True):
+        trigrams = _trigrams(texts[place].token_ids)
         if len(chosen) == count:
             break
         if all(2 * len(trigrams & other) <= len(trigrams) for other in seen) and trigrams:
-            chosen.append(text)
+            chosen.append(place)
             seen.append(trigrams)
     return chosen
 

@@ -9,6 +9,7 @@ from confide.audit.extraction.from_nothing import audit_texts_from_nothing
 from confide.audit.extraction.planted import audit_planted
 from confide.audit.extraction.prefixes import audit_prefixes
 from confide.audit.extraction.probe import ExtractionSettings, Probe
+from confide.audit.extraction.protocol import audit_protocol
 from confide.audit.judging import Findings
 from confide.audit.truth import Population, Truth, too_few
 
@@ -35,8 +36,9 @@ def audit_extraction(
 
     Returns:
         Where secrets are planted: how many come out right behind the words before them (E1, E2, E6, E7, E8). Else: how
-        much of a record comes out behind its beginning (E2, E5, E6) and from nothing (E4). With fewer than two members
-        or two others, a warning and nothing else.
+        much of a record comes out behind its beginning (E1, E2, E5, E6) and from nothing (E4), and with
+        `settings.protocol` all of it again in every round. With fewer than two members or two others, a warning and
+        nothing else.
     """
     asked = population.of_others(view.own_clients)
     probe = Probe(
@@ -49,11 +51,13 @@ def audit_extraction(
         settings=settings,
     )
     if few := too_few(asked.name, truth.labels(asked.candidates), probe.fewest):
-        return Findings(warnings=[f"Extraction, {few}"])
+        return Findings.too_few(view.name, "extraction", asked.name, few)
     if truth.secrets.keys() & {candidate.candidate_id for candidate in asked.candidates}:
         return audit_planted(probe)
     findings = audit_prefixes(probe)
     findings.add(audit_texts_from_nothing(probe))
+    if settings.protocol:
+        findings.add(audit_protocol(probe))
     return findings
 
 

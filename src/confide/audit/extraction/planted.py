@@ -10,9 +10,11 @@ from confide.attacks.extraction.generated import Generated
 from confide.attacks.extraction.prompts import Split, split_at_secret
 from confide.attacks.extraction.scoring import says_secret_first
 from confide.audit.extraction.harvest import audit_harvest
-from confide.audit.extraction.probe import Probe, splits_of
+from confide.audit.extraction.probe import Probe, ids_of, splits_of
 from confide.audit.extraction.samples import audit_samples
+from confide.audit.extraction.tasks import lengths_of
 from confide.audit.extraction.two_models import audit_two_models
+from confide.audit.extraction.weight_space import audit_beyond
 from confide.audit.judging import Findings
 from confide.audit.rates import rate, share_of
 from confide.audit.statistics import Flags
@@ -27,7 +29,7 @@ def audit_planted(probe: Probe) -> Findings:
     cut = partial(split_at_secret, tokenizer=probe.tokenizer)
     splits = splits_of(probe.asked, cut)
     if few := probe.few("greedy", splits):
-        return Findings(warnings=[few])
+        return few
     secrets = _Secrets.ask(probe, splits)
     findings = secrets.greedy()
     findings.add(audit_samples(probe, splits))
@@ -37,6 +39,9 @@ def audit_planted(probe: Probe) -> Findings:
         audit_two_models(
             probe, splits, splits_of(probe.own, cut), max_new_tokens=secrets.room, score=secrets.score, with_base=True
         )
+    )
+    findings.add(
+        audit_beyond(probe, splits, splits_of(probe.own, cut), max_new_tokens=secrets.room, score=secrets.score)
     )
     findings.add(audit_harvest(probe, splits))
     return findings
@@ -66,7 +71,8 @@ class _Secrets:
 
     def score(self, attack: str, code: str, texts: Sequence[Generated], note: str) -> Findings:
         """How many secrets an attack's texts begin with."""
-        subject = self.probe.subject(attack, code, self.labels, note)
+        note = f"{lengths_of(self.splits)} {note}".rstrip()
+        subject = self.probe.subject(attack, code, self.labels, note, records=ids_of(self.splits))
         hits = self._hits(texts)
         return Findings(
             found=[rate(subject, _METRIC, hits, self._hits(self.texts[0]))],
@@ -86,11 +92,19 @@ class _Secrets:
         return findings
 
     def union(self) -> Findings:
-        """E7: what came out of some round's model, and of each."""
+        """E7: what came out of some round's model, and of each.
+
+        Source: Rashid et al. 2023, "FLTrojan" (rounds before the last give away more), here without any tampering.
+        """
         hits = {number: self._hits(texts) for number, texts in self.texts.items()}
-        union = np.any([hits[number] for number in self.probe.rounds], axis=0)
-        note = f"Out of any model of the rounds {', '.join(map(str, self.probe.rounds))}."
-        subject = self.probe.subject("union", "E7", self.labels, note)
+        rounds = self.probe.rounds
+        union = np.any([hits[number] for number in rounds], axis=0)
+        best = max(rounds, key=lambda number: int(hits[number][self.labels].sum()))
+        note = (
+            f"{lengths_of(self.splits)} Out of any model of the rounds {', '.join(map(str, rounds))}; of these round "
+            f"{best} alone gave most members away, {int(hits[best][self.labels].sum())}."
+        )
+        subject = self.probe.subject("union", "E7", self.labels, note, records=ids_of(self.splits))
         curves = [
             self.probe.curve(
                 "greedy", _METRIC, "rounds", series, {number: share_of(one[chosen]) for number, one in hits.items()}

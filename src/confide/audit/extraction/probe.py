@@ -19,11 +19,10 @@ from confide.attacks.extraction.scoring import score_completion
 from confide.attacks.extraction.zero_input import SpecialTokens
 from confide.attacks.passes import Passes
 from confide.attacks.view import View
-from confide.audit.judging import Subject
+from confide.audit.judging import Findings, Subject
 from confide.audit.results import Curve, Memorised, Point
 from confide.audit.statistics import Flags, Interval
 from confide.audit.truth import Population, Truth, too_few
-from confide.evaluate.generation import end_token_ids
 from confide.update import Vector
 
 Cut = Callable[[Candidate], Split | None]
@@ -42,6 +41,8 @@ class ExtractionSettings:
         num_texts: texts drawn from nothing.
         batch_size: prompts at a time.
         seed: of the draws.
+        protocol: whether what takes long runs, too: the leakage paper's protocol, which draws texts from every round's
+            model, and the harvest of a model that the attacker tunes on its own personal data.
         shows_text: whether results hold what came out, for the owner of the data.
         redaction_key: what stands in for a text is its digest under this key. Who has the results without the key
             cannot try out secrets of a known form, of which there are often only thousands. A fresh one if not given;
@@ -52,6 +53,7 @@ class ExtractionSettings:
     num_texts: int
     batch_size: int
     seed: int
+    protocol: bool = False
     shows_text: bool = False
     redaction_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
@@ -81,10 +83,10 @@ class Probe:
         """The adapter under attack."""
         return self.view.adapters[self.rounds[-1]]()
 
-    @cached_property
+    @property
     def ends(self) -> tuple[int, ...]:
         """Tokens that end an answer."""
-        return tuple(end_token_ids(self.passes.model.module, (self.passes.model.tokenizer.eos_token_id,)))
+        return self.passes.end_token_ids
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -100,17 +102,19 @@ class Probe:
         """The likeliest continuations."""
         return complete(self.passes, adapter, splits, max_new_tokens=length)
 
-    def few(self, attack: str, splits: Sequence[Split]) -> str:
-        """Why an attack cannot run on these; "" if it can."""
+    def few(self, attack: str, splits: Sequence[Split], metrics: Sequence[str] = ()) -> Findings | None:
+        """Why an attack cannot run on these, and which of its numbers are missing; None if it can run."""
         found = too_few(f"{self.asked.name}, {attack}", self.labels(splits), self.fewest)
-        return f"Extraction, {found}" if found else ""
+        if not found:
+            return None
+        return Findings.too_few(self.view.name, "extraction", self.asked.name, found, attack=attack, metrics=metrics)
 
     def labels(self, splits: Sequence[Split]) -> Flags:
         """The truth about these, shape (num_splits,)."""
         return np.array([self.truth.members[split.candidate_id] for split in splits], np.bool_)
 
-    def subject(self, attack: str, code: str, labels: Flags, note: str = "") -> Subject:
-        """What a finding is about."""
+    def subject(self, attack: str, code: str, labels: Flags, note: str = "", *, records: Sequence[str] = ()) -> Subject:
+        """What a finding is about; with the ids behind the labels, runs can be compared record by record."""
         return Subject(
             view=self.view.name,
             family="extraction",
@@ -119,6 +123,7 @@ class Probe:
             population=self.asked.name,
             labels=labels,
             note=note,
+            records=tuple(records),
         )
 
     def curve(
@@ -138,7 +143,7 @@ class Probe:
             metric=metric,
             name=name,
             series=series,
-            points=[Point(x=x, y=one.value, low=one.low, high=one.high) for x, one in intervals.items()],
+            points=[Point(x=x, y=one.value, low=one.low, high=one.high, num=one.num) for x, one in intervals.items()],
         )
 
     def memorised(
@@ -163,6 +168,11 @@ class Probe:
             for text, split, out in zip(texts, splits, is_out, strict=True)
             if out
         ]
+
+
+def ids_of(splits: Sequence[Split]) -> tuple[str, ...]:
+    """Whose prompts these are."""
+    return tuple(split.candidate_id for split in splits)
 
 
 def splits_of(population: Population, cut: Cut) -> list[Split]:

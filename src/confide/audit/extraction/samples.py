@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from confide.attacks.decoding import DecodingScheme
-from confide.attacks.extraction.probabilistic import log_probability, success_within
+from confide.attacks.extraction.probabilistic import log_probability, num_samples_needed, success_within
 from confide.attacks.extraction.prompts import Split
-from confide.audit.extraction.probe import Probe
+from confide.audit.extraction.probe import Probe, ids_of
+from confide.audit.extraction.tasks import lengths_of
 from confide.audit.judging import Findings
 from confide.audit.rates import mean
-from confide.audit.statistics import Floats, unit_mean_interval
+from confide.audit.statistics import Flags, Floats, unit_mean_interval
 from confide.update import Vector
 
 TOP_K = DecodingScheme("top-k 40", top_k=40)
@@ -32,14 +33,19 @@ def audit_samples(probe: Probe, splits: Sequence[Split]) -> Findings:
         The mean probability within 100 samples; its curve over the number of samples for members, held-out records and
         the base model; and over the rounds, where there are several, from 0, the base model.
     """
+    labels = probe.labels(splits)
     by_round = {number: _log_probabilities(probe, adapter, splits) for number, adapter in probe.adapters().items()}
     base, final = by_round[0], by_round[probe.rounds[-1]]
     subject = probe.subject(
-        _ATTACK, "E2", probe.labels(splits), f"{TOP_K.name}, {_ENOUGH:g} samples of each record, computed, not drawn."
+        _ATTACK,
+        "E2",
+        labels,
+        f"{lengths_of(splits)} {TOP_K.name}, {_ENOUGH:g} samples of each record, computed, not drawn. "
+        f"{_needed(final, labels)}",
+        records=ids_of(splits),
     )
-    labels = subject.labels
     findings = Findings(
-        found=[mean(subject, _METRIC, success_within(final, _ENOUGH), success_within(base, _ENOUGH), is_share=True)]
+        found=[mean(subject, _METRIC, success_within(final, _ENOUGH), success_within(base, _ENOUGH), most=1.0)]
     )
     for series, values in (("members", final[labels]), ("held_out", final[~labels]), ("base", base[labels])):
         intervals = {number: unit_mean_interval(success_within(values, number)) for number in SAMPLES}
@@ -52,6 +58,16 @@ def audit_samples(probe: Probe, splits: Sequence[Split]) -> Findings:
             }
             findings.curves.append(probe.curve(_ATTACK, _METRIC, "rounds", series, over_rounds))
     return findings
+
+
+def _needed(log_p_z: Floats, labels: Flags) -> str:
+    """How many samples bring out the middle record with the chance of a coin: (n, p)-discoverable with p = 1/2."""
+    numbers = num_samples_needed(log_p_z, 0.5)
+    middle = [np.sort(numbers[which])[(which.sum() - 1) // 2] for which in (labels, ~labels)]
+    members, others = (
+        f"{number:.3g} samples" if np.isfinite(number) else "more than can be drawn" for number in middle
+    )
+    return f"For an even chance the middle one of the members needs {members}, that of the others {others}."
 
 
 def _log_probabilities(probe: Probe, adapter: Vector | None, splits: Sequence[Split]) -> Floats:
