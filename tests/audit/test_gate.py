@@ -1,7 +1,7 @@
 import pytest
 
 from confide.audit.gate import Condition, failed_conditions, parse_condition
-from confide.audit.results import AuditResults, Estimate, Measure
+from confide.audit.results import AuditResults, Estimate, Measure, Unmeasured
 from confide.errors import ConfigError
 from tests.report.audits import audit, estimate, measure
 
@@ -86,6 +86,38 @@ def test_a_gate_that_looks_at_nothing_does_not_pass() -> None:
         failed_conditions(RESULTS, [parse_condition("final.membership.tpr@0.01:excess > 0.5")])
     with pytest.raises(ConfigError, match="It measured: nothing"):
         failed_conditions(with_measures(), [parse_condition("client.extraction.exact > 0.5")])
+
+
+def missing(population: str = "records", attack: str = "", *metrics: str) -> Unmeasured:
+    return Unmeasured(
+        view="client",
+        family="extraction",
+        population=population,
+        attack=attack,
+        metrics=list(metrics),
+        reason=f"{population}: 1 members and 0 others to ask about; at least 2 of each are needed.",
+    )
+
+
+def test_a_gate_does_not_pass_on_what_there_were_too_few_records_for() -> None:
+    """Another population's number is far from the bound; of the one without nobody knows."""
+    results = RESULTS.model_copy(update={"unmeasured": [missing()]})
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.exact > 2")])
+    assert line.startswith("client.extraction.exact > 2: not known. client.extraction.records: ")
+    assert "1 members and 0 others" in line
+    # What holds is said as well, and other families and views are not held up.
+    assert len(failed_conditions(results, [parse_condition("client.extraction.exact:leaks > 0")])) == 2
+    assert failed_conditions(results, [parse_condition("final.membership.auc > 0.9")]) == []
+    # A number of which nothing at all was measured is not known either; without a shortage it is a mistake.
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.coverage > 0.5")])
+    assert "not known" in line
+
+
+def test_an_attack_that_did_not_run_holds_up_its_own_numbers_alone() -> None:
+    results = RESULTS.model_copy(update={"unmeasured": [missing("personal", "own-prefix", "coverage", "efficiency")]})
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.coverage > 2")])
+    assert "client.extraction.own-prefix.personal" in line
+    assert failed_conditions(results, [parse_condition("client.extraction.exact > 2")]) == []
 
 
 def test_every_condition_is_looked_at() -> None:

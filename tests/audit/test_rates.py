@@ -58,7 +58,7 @@ def test_what_comes_out_of_held_out_records_too_is_no_leak() -> None:
 def test_two_or_three_records_that_happen_to_be_equal_are_no_leak(num: int, value: float, is_share: bool) -> None:
     """Without a spread Welch's and Student's tests are certain of any difference. One order of C(6, 3) = 20 is not."""
     values = np.where(np.arange(2 * num) < num, value, 0.0)
-    found = mean(subject(num, num), "rouge_l", values, np.zeros(2 * num), is_share=is_share)
+    found = mean(subject(num, num), "rouge_l", values, np.zeros(2 * num), most=1.0 if is_share else None)
     assert not is_leak(found)
     assert found.shortage
 
@@ -66,11 +66,11 @@ def test_two_or_three_records_that_happen_to_be_equal_are_no_leak(num: int, valu
 def test_differences_between_next_to_nothing_are_no_leak_whatever_their_ratio() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([1e-6 * rng.random(50) + 1e-6, 1e-9 * rng.random(50)])
-    found = mean(subject(50, 50), "within_100", values, values * 1e-3, is_share=True)
+    found = mean(subject(50, 50), "within_100", values, values * 1e-3, most=1.0)
     assert raw_p_value(found) is not None
     assert not is_leak(found)
     # The smallest probabilities there are do not break it.
-    mean(subject(50, 50), "within_100", values * 1e-310, values * 1e-314, is_share=True)
+    mean(subject(50, 50), "within_100", values * 1e-310, values * 1e-314, most=1.0)
 
 
 def test_a_mean_that_grew_on_members_alone_is_a_leak() -> None:
@@ -78,7 +78,7 @@ def test_a_mean_that_grew_on_members_alone_is_a_leak() -> None:
     base = rng.uniform(0.1, 0.4, 60)
     grown = base + np.where(np.arange(60) < 30, 0.3, 0.0)
     for is_share in (True, False):
-        found = mean(subject(30, 30), "rouge_l", grown, base, is_share=is_share)
+        found = mean(subject(30, 30), "rouge_l", grown, base, most=1.0 if is_share else None)
         assert is_leak(found)
         assert found.controls.keys() == {"held_out", "base"}
         # Paired: the same 0.3 everywhere is known far better than either mean.
@@ -93,7 +93,7 @@ def test_over_random_coins_p_values_of_means_are_nowhere_too_small() -> None:
     for _ in range(200):
         labels = rng.permutation(np.arange(40) < 20)
         one = Subject(view="client", family="exposure", attack="rank", code="", population="", labels=labels)
-        found = mean(one, "exposure", values, None, is_share=False)
+        found = mean(one, "exposure", values, None, most=None)
         p_values.append(found.differences["held_out"].p_value)
         ranks.append(stats.mannwhitneyu(values[labels], values[~labels], alternative="greater").pvalue)
         num_leaks += is_leak(found)
@@ -108,7 +108,7 @@ def test_a_value_that_is_no_number_stops_it() -> None:
     values = np.ones(40)
     values[3] = np.nan
     with pytest.raises(RunError, match="NaN"):
-        mean(subject(20, 20), "rouge_l", values, None, is_share=False)
+        mean(subject(20, 20), "rouge_l", values, None, most=None)
 
 
 @pytest.mark.parametrize(("num", "is_enough"), [(FEWEST, True), (FEWEST - 1, False)])

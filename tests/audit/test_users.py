@@ -89,6 +89,7 @@ def test_without_clients_on_both_sides_nothing_is_measured() -> None:
     findings = infer(stats, population, dict.fromkeys(took_part, True))
     assert findings.found == []
     assert "8 members and 0 others" in findings.warnings[0]
+    assert [one.metrics for one in findings.unmeasured] == [["auc"]]
 
 
 def test_the_attackers_own_client_is_not_asked_about() -> None:

@@ -99,10 +99,16 @@ def test_a_single_adapter_is_what_its_holder_sees(given: AdaptersToAudit) -> Non
 
 
 def test_extraction_runs_on_adapters_alone(given: AdaptersToAudit) -> None:
-    settings = (*QUICK.settings, "audit.max_new_tokens=3", "audit.samples=2")
+    settings = (*QUICK.settings, "audit.max_new_tokens=3", "audit.samples=2", "audit.protocol=true")
     found = audit_adapters(given, replace(QUICK, attacks=("extraction",), settings=settings))
     assert {one.family for one in found.measures} == {"extraction"}
     assert {one.attack for one in found.measures} >= {"prefix-80", "prefix-30", "two-model", "zero-input"}
+    assert {(one.view, one.attack) for one in found.measures} >= {
+        ("final", "prefix-80-rounds"),
+        ("client", "prefix-80-rounds"),
+        ("client", "zero-input-rounds-two"),
+    }
+    assert ("final", "prefix-80-rounds-two") not in {(one.view, one.attack) for one in found.measures}
     assert "record-0" not in found.model_dump_json()  # the ids that attacks see mean nothing to the reader
 
 
@@ -136,11 +142,11 @@ def test_records_are_read_in_every_form_and_script(
 def test_members_that_were_never_trained_on_are_doubted_with_the_numbers(
     given: AdaptersToAudit, tmp_path: Path
 ) -> None:
-    rows = [{"instruction": "say", "response": words(6, "never", number)} for number in range(30)]
+    rows = [{"instruction": "say", "response": words(6, "never", number)} for number in range(48)]
     never = replace(
         given,
-        members=write_rows(tmp_path / "never.jsonl", rows[:15]),
-        non_members=write_rows(tmp_path / "nor.jsonl", rows[15:]),
+        members=write_rows(tmp_path / "never.jsonl", rows[:24]),
+        non_members=write_rows(tmp_path / "nor.jsonl", rows[24:]),
     )
     claims = audit_adapters(never, QUICK)
     assert [
@@ -254,6 +260,7 @@ def test_a_tokenizer_that_opens_texts_with_a_token_of_its_own_is_followed(
         (AuditRequest(views=("server",)), "--view is 'server', expected one of: final, client"),
         (AuditRequest(attacks=("updates",)), "--attack is 'updates', expected one of: membership, extraction"),
         (AuditRequest(attackers=("east",)), "--attacker goes with a run"),
+        (AuditRequest(shadows=4), r"--shadows \(audit\.shadows\) goes with a run: how adapters alone were trained"),
         (AuditRequest(settings=("audit.samples=0",)), r"audit\.samples is 0, expected a whole number >= 1"),
         (AuditRequest(settings=("lora.nothing=0",)), r"lora\.nothing .* is no key"),
     ],

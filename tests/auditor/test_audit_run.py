@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from confide.attacks.passes import Passes
 from confide.audit.judging import Findings
 from confide.audit.results import AuditResults, Measure, Memorised
+from confide.audit.updates import rows_of
 from confide.auditor import AuditRequest, audit_run, results_path
 from confide.auditor.audited import Audited
 from confide.auditor.case import PASSIVE
 from confide.auditor.conclusions import conclude
-from confide.auditor.of_run import NOT_RECORDED, TRANSCRIPT_GONE
+from confide.auditor.of_run import NOT_RECORDED, TRANSCRIPT_GONE, open_run
 from confide.build import build_model
 from confide.config.load import load_config
 from confide.errors import ConfigError, DataError, NonFiniteUpdateError, RunDirectoryError, UsageError
@@ -51,7 +53,7 @@ def test_results_are_written_as_they_are_given(results: AuditResults, run: Path)
 
 def test_every_view_is_attacked_by_every_family_that_it_allows(results: AuditResults) -> None:
     adapters = {(view, family) for view in ("final", "client", "coalition") for family in ("membership", "extraction")}
-    updates = {(view, "updates") for view in ("server", "sealed-server", "client")}
+    updates = {(view, "updates") for view in ("server", "sealed-server", "client", "coalition")}
     assert adapters | updates <= families(results)
     assert {family for view, family in families(results) if view in ("server", "sealed-server")} == {"updates"}
     assert ("final", "exposure") in families(results)
@@ -156,6 +158,104 @@ def test_only_what_is_asked_for_is_done(copy: Path) -> None:
     found = audit_run(copy, AuditRequest(views=("client",), attacks=("updates",), attackers=("south",)))
     assert families(found) == {("client", "updates")}
     assert found.settings["attackers"] == "east, south"
+
+
+def test_clients_that_work_together_attack_updates_and_with_one_other_client_know_its_update(copy: Path) -> None:
+    found = audit_run(copy, AuditRequest(views=("coalition",), attacks=("updates",)))
+    assert families(found) == {("coalition", "updates")}
+    assert {one.population for one in found.measures} == {"mean without their own parts"}
+    assert all("Nobody else is left in it" in one.note for one in found.measures)
+    # South's own update, as a server that reads it sees it, is what is left.
+    audited = open_run(copy, AuditRequest(), progress=lambda _: None)
+    single = audited.views.server()
+    rows = rows_of(single, None, [audited.views.client(["east", "north"])], is_sealed=True, seed=0, most_rounds=3)
+    for number, others in rows[-1].targets.items():
+        expected = single.client_updates[number]["south"].vector
+        # Both opened and sent lie on one fixed-point range of 8; what is left is float32 rounding, thrice as large.
+        assert np.abs(others["south"].vector - expected).max() < 3 * 8 * 2.0**-23 * len(CLIENTS)
+
+
+@pytest.mark.parametrize(
+    ("request_", "settings"),
+    [
+        (AuditRequest(views=("server",), attacks=("membership",)), ()),  # a sealed server has no model
+        (AuditRequest(views=("coalition",), attacks=("updates",), attackers=("east",)), ("clients/*/opened-*",)),
+    ],
+)
+def test_an_audit_that_measures_nothing_fails_and_leaves_the_last_one_alone(
+    copy: Path, request_: AuditRequest, settings: tuple[str, ...]
+) -> None:
+    before = results_path(copy).read_text()
+    for pattern in settings:
+        for path in (copy / "transcript").glob(pattern):
+            path.unlink()
+    with pytest.raises(UsageError, match="measured nothing, so no results are written") as caught:
+        audit_run(copy, request_)
+    assert all("of round 1 the mean that was opened" in str(caught.value) for _ in settings)
+    assert results_path(copy).read_text() == before
+
+
+def test_holes_in_the_transcript_are_warned_of_and_do_not_touch_other_parties_rows(
+    results: AuditResults, copy: Path
+) -> None:
+    for path in (copy / "transcript" / "clients" / "0001").glob("sent-*"):
+        path.unlink()
+    found = audit_run(copy, AuditRequest(attacks=("updates",)))
+    assert [one for one in found.warnings if "Missing: of round 1 the update of east; of round 2" in one]
+
+    def sizes(audit: AuditResults) -> dict[tuple[str, str], int]:
+        return {(one.view, one.population): one.members.num for one in audit.measures if one.family == "updates"}
+
+    whole, holed = sizes(results), sizes(found)
+    gone = {("client", "mean without one's own part"), ("coalition", "mean without their own parts")}
+    assert gone <= whole.keys()  # all of these need what east sent
+    assert not gone & holed.keys()
+    assert holed["server", "one client's update"] < whole["server", "one client's update"]
+    for row in (("client", "mean of all clients"), ("sealed-server", "sealed updates")):
+        assert holed[row] == whole[row]
+
+
+MODEL_FAMILIES = ("membership", "extraction", "exposure")
+
+
+def audited_twice(run: Path, *, first: tuple[str, ...], then: tuple[str, ...]) -> tuple[AuditResults, list[int]]:
+    """Audits models from some views and then from more of them; how many tokens each audit had a model read."""
+    num_tokens: list[int] = []
+    for views in (first, then):
+        model: AdaptedModel = build_model(load_config(run / "config.toml"))
+        read: list[int] = []
+        model.base.module.get_input_embeddings().register_forward_hook(
+            lambda _module, given, _output, read=read: read.append(given[0].numel())
+        )
+        settings = (f"audit.attacks={list(MODEL_FAMILIES)}".replace("'", '"'),)
+        found = audit_run(run, AuditRequest(views=views, settings=settings), model=model)
+        num_tokens.append(sum(read))
+    return found, num_tokens
+
+
+@pytest.mark.parametrize(
+    ("view", "overrides"),
+    [
+        ("server", {"seal__scheme": "plain", "seal__initial_range": 0.0}),
+        ("sealed-server", {"seal__release": "server"}),
+    ],
+)
+def test_a_server_that_has_the_adapters_attacks_the_models_with_the_passes_of_others(
+    tmp_path: Path, view: str, overrides: dict[str, Any]
+) -> None:
+    run = record_run(tmp_path, **overrides)
+    found, (first, again) = audited_twice(run, first=("final", "client"), then=("final", "client", "server"))
+    assert {family for name, family in families(found) if name == view} == set(MODEL_FAMILIES)
+    # It has no records of its own to leave out or to tune on: what is new is about the attacking client's, one of
+    # three, in rounds before the last, and two models together as they are preset.
+    assert again < first / 3
+    about = {
+        one.view: one.members.num
+        for one in found.measures
+        if (one.family, one.attack, one.population, one.metric) == ("membership", "loss", "records", "auc")
+        and one.view != "final"
+    }
+    assert about == {"client": 28, view: 42}
 
 
 def test_settings_change_how_an_audit_looks(copy: Path) -> None:
@@ -314,7 +414,7 @@ def test_of_a_client_that_never_took_part_nothing_is_asked(tmp_path: Path) -> No
     assert [warning for warning in found.warnings if f"No update of {absent} is in any round's sum" in warning]
     assert sum(found.counts[f"records: {label}"] for label in ("members", "others")) == 14 * 2
     # One client against two is too few to tell who took part.
-    assert [warning for warning in found.warnings if "Membership of clients, clients, user: 2 members and 1" in warning]
+    assert [warning for warning in found.warnings if "Membership, clients, user: 2 members and 1" in warning]
 
 
 def test_clients_that_took_part_are_told_from_those_that_were_never_drawn(tmp_path: Path) -> None:

@@ -80,6 +80,20 @@ def test_members_whose_loss_fell_no_more_than_that_of_others_are_doubted_with_th
     assert any(f"fell by 0.{digits}" in found for digits in range(250, 351))
 
 
+def test_it_is_said_what_so_many_records_would_have_shown_and_what_else_may_explain_it() -> None:
+    (found,) = doubts_of(case_of(20, 20), members=0.3, others=0.3)
+    # By Hanley and McNeil, 20 and 20 records find an AUC of 0.75 four times in five.
+    assert "so many records would as a rule show it from an AUC of 0.7" in found
+    assert "Either the model learnt this kind of text" in found
+    (found,) = doubts_of(case_of(200, 200), members=0.3, others=0.3)
+    assert "from an AUC of 0.5" in found
+
+
+@pytest.mark.parametrize(("num_members", "num_others"), [(3, 3), (9, 200), (19, 19)])
+def test_too_few_records_to_show_it_raise_no_doubt(num_members: int, num_others: int) -> None:
+    assert doubts_of(case_of(num_members, num_others), members=0.3, others=0.3) == []
+
+
 def test_without_coins_the_membership_audit_says_it_and_not_this() -> None:
     assert doubts_of(case_of(20, 20, is_randomised=False), members=0.3, others=0.3) == []
 

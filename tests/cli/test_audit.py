@@ -17,6 +17,7 @@ from confide.cli.audit import REPORT_FILE, print_results, read_results
 from confide.cli.main import run as run_cli
 from confide.cli.telling import MOST_ROWS, telling_measures
 from confide.errors import RunDirectoryError
+from confide.report.differences import compare
 from confide.report.sentences import findings
 from tests.recorded import shared_run
 from tests.report.audits import audit as made_audit
@@ -67,7 +68,7 @@ def test_an_audit_shows_a_sentence_for_each_view_a_table_and_where_the_report_is
     ended = confide("audit", run, "--view", "final", "--view", "client", "--attack", "membership")
     assert ended.code == 0
     assert ended.out.startswith(("No attack found", "Training data leaks"))
-    assert "  Holder of the final model. " in ended.out
+    assert "  The holder of the final model. " in ended.out
     assert "  A participating client. " in ended.out
     assert "beyond its controls" in ended.out
     assert ended.out.splitlines()[-1] == f"report: {run / REPORT_FILE}"
@@ -152,6 +153,16 @@ def test_settings_say_how_to_audit_and_nothing_else(confide: Command, run: Path)
     assert "an audit cannot change what was trained: run.seed: 0 -> 4" in ended.err
 
 
+def test_shadow_models_are_trained_on_request_and_come_in_pairs(confide: Command, run: Path) -> None:
+    ended = confide("audit", run, *QUICK, "--shadows", 2)
+    assert ended.code == 0
+    assert read_results(run).settings["shadows"] == 2
+    assert "rmia" in {one.attack for one in read_results(run).measures}
+    odd = confide("audit", run, *QUICK, "--shadows", 3)
+    assert odd.code == 2
+    assert "audit.shadows is 3, expected a whole number >= 0 and even (they come in pairs)" in " ".join(odd.err.split())
+
+
 def test_adapters_from_anywhere_are_audited_into_a_folder_of_their_own(
     confide: Command, run: Path, tmp_path: Path
 ) -> None:
@@ -180,6 +191,77 @@ def test_a_report_is_written_again_from_the_results(confide: Command, run: Path)
     ended = confide("report", run)
     assert ended.out == f"report: {run / REPORT_FILE}\n"
     assert (run / REPORT_FILE).read_bytes() == first
+
+
+def test_a_page_on_several_runs_is_none_of_theirs(confide: Command, tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("plain", "sealed", "third", "fourth", "fifth")]
+    for run in runs:
+        results_path(run).parent.mkdir(parents=True)
+        results_path(run).write_text(made_audit().to_json(), encoding="utf-8")
+        (run / REPORT_FILE).write_text("its own")
+    assert confide("report", *runs[:2]).out == "report: report-plain-sealed.html\n"
+    assert "Privacy audits: " in Path("report-plain-sealed.html").read_text()
+    assert confide("report", *runs).out == "report: report-plain-and-4-more.html\n"
+    assert {(run / REPORT_FILE).read_text() for run in runs} == {"its own"}
+
+
+def test_an_audit_that_measures_less_keeps_the_one_before_and_says_so(
+    confide: Command, run: Path, tmp_path: Path
+) -> None:
+    small = ("--view", "final", "--attack", "exposure")
+    mine = Path(shutil.copytree(run, tmp_path / "mine", symlinks=True))
+    for kept in mine.glob("audit/audit*.json"):
+        kept.unlink()
+    assert confide("audit", mine, *QUICK).err == ""  # there was none
+    full = results_path(mine).read_bytes()
+    ended = confide("audit", mine, *small)
+    kept = mine / "audit" / "audit-earlier-1.json"
+    num_lost = len(AuditResults.model_validate_json(full).measures)
+    assert ended.err == (
+        f"note: the earlier audit has {num_lost} numbers that this one does not have: it is kept as {kept} "
+        "(see `confide report FILE`).\n"
+    )
+    assert kept.read_bytes() == full
+    assert "audit-earlier-2.json" in confide("audit", mine, *QUICK).err
+    assert kept.read_bytes() == full
+    assert confide("audit", mine, *QUICK, "--attack", "exposure").err == ""  # the same and more: nothing is lost
+    own_page = (mine / REPORT_FILE).read_bytes()
+    assert confide("report", kept).out == f"report: {kept.with_suffix('.html')}\n"
+    assert "membership" in kept.with_suffix(".html").read_text()
+    assert (mine / REPORT_FILE).read_bytes() == own_page
+
+
+def test_results_that_cannot_be_read_are_kept(confide: Command, run: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "mine", symlinks=True))
+    results_path(mine).parent.mkdir(exist_ok=True)
+    results_path(mine).write_text("{")
+    assert "the earlier audit could not be read" in confide("audit", mine, *QUICK).err
+    assert "{" in [kept.read_text() for kept in (mine / "audit").glob("audit-earlier-*.json")]
+
+
+def test_two_audits_of_one_run_differ_by_nothing_record_by_record(confide: Command, run: Path) -> None:
+    confide("audit", run, *QUICK)
+    first = read_results(run)
+    confide("audit", run, *QUICK)
+    rows = compare([first, read_results(run)])
+    assert rows
+    for row in rows:
+        (change,) = row.changes
+        assert change is not None
+        assert change.is_paired
+        assert (change.members.value, change.p_adjusted) == (0.0, 1.0)
+    assert results_path(run).read_text(encoding="utf-8") == read_results(run).to_json()
+
+
+def test_a_model_card_is_written_of_one_run_only(confide: Command, run: Path, tmp_path: Path) -> None:
+    confide("audit", run, *QUICK)
+    card = tmp_path / "README.md"
+    ended = confide("report", run, "--out", tmp_path / "page.html", "--model-card", card)
+    assert ended.out == f"report: {tmp_path / 'page.html'}\nmodel card: {card}\n"
+    assert "## Privacy audit" in card.read_text(encoding="utf-8")
+    ended = confide("report", run, run, "--model-card", card)
+    assert ended.code == 2
+    assert "--model-card goes with one run" in ended.err
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"schema_version": 99}', b"[" * 100_000])

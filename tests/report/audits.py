@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from confide.audit.results import (
+    Asked,
     AuditResults,
     Curve,
     Estimate,
     Family,
     Measure,
     Memorised,
+    Number,
+    Outcomes,
     Point,
     RunFacts,
     Verdict,
@@ -218,6 +221,74 @@ def calm_audit() -> AuditResults:
         ],
         curves=[roc("ez", 0.95), roc("blind", 1.0, series="blind"), *_rounds(0.005)],
     )
+
+
+def paired_audits(num: int = 20) -> tuple[AuditResults, AuditResults]:
+    """Gives results of two runs that were asked about the same records: in the second far fewer of them come out.
+
+    Args:
+        num: members, and as many others.
+    """
+    asked = {"all": Asked(members=list(range(num)), others=list(range(num, 2 * num)))}
+    found = []
+    for name, share, scores in (("plain", 0.8, 3), ("kl", 0.2, 1)):
+        flags: list[Number] = [int(place < share * num) for place in range(num)]
+        ranks: list[Number] = [place % 7 + scores for place in range(num)]
+        measures = [
+            measure(members=estimate(share, num=num)).model_copy(
+                update={
+                    "outcomes": Outcomes(asked="all", kind="flag", members=flags, others=[0] * num, base=[0] * num),
+                }
+            ),
+            measure("client", "membership", attack="ez", population="records", metric="auc").model_copy(
+                update={
+                    "outcomes": Outcomes(
+                        asked="all", kind="rank", members=ranks, others=[place % 7 for place in range(num)]
+                    ),
+                }
+            ),
+        ]
+        found.append(audit(run=facts(name=name), measures=measures, asked=asked))
+    return found[0], found[1]
+
+
+def paper_curves(power: float = 1.0) -> list[Curve]:
+    """Gives the leakage paper's curves: four attacks with their enhanced forms, three metrics, two series."""
+    return [
+        line(
+            "rounds",
+            series,
+            {step: (0.1 + 0.04 * step * power) * shift for step in range(11)},
+            attack=f"{attack}{form}",
+            metric=metric,
+            population="records",
+        )
+        for place, attack in enumerate(("partial-80", "partial-30", "disturbed-80", "zero-input"))
+        for form, gain in (("", 1.0), ("-two", 1.2))
+        for metric in ("rouge_l", "rouge_l>0.9", "rouge_l_top_10")
+        for series, shift in (("members", gain / (1 + place / 4)), ("held_out", 0.3))
+    ]
+
+
+def study_audits() -> list[AuditResults]:
+    """Gives results of six runs of one study, the first two asked about the same records."""
+    names = ("full fine-tuning", "lora", "lora-kl", "lora-prox", "lora-dropout-0.1", "lora-rank-4")
+    plain, kl = paired_audits()
+    found = []
+    for place, name in enumerate(names):
+        part = (plain, kl)[place % 2]
+        full = calm_audit() if place else leaking_audit()
+        found.append(
+            full.model_copy(
+                update={
+                    "run": facts(name=name, utility={"held-out loss": 1.8 + place / 20, "base held-out loss": 2.91}),
+                    "measures": [*part.measures, *full.measures],
+                    "asked": part.asked,
+                    "curves": paper_curves(1 / (1 + place)) if place < 2 else [],  # browsers take their time
+                }
+            )
+        )
+    return found
 
 
 def _on_models() -> list[Measure]:

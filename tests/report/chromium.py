@@ -29,7 +29,13 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 _TIMEOUT_SECONDS = 60.0
-_SETTLE_SECONDS = 0.3
+_SETTLE_SECONDS = 2.0
+
+# Two frames: media queries and sizes are looked at anew before each one is drawn.
+_TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# Plotly draws anew some time after its box has changed. On paper figures have a width of their own.
+_FITTED = """matchMedia("print").matches || [...document.querySelectorAll(".plot")].every(
+  (box) => !box.querySelector("svg") || box.querySelector("svg").clientWidth === box.clientWidth)"""
 
 
 def find_chromium() -> str | None:
@@ -44,6 +50,8 @@ class Chromium:
     to_browser: int
     from_browser: int
     session: str = ""
+    shown: str = ""
+    runs_scripts: bool = True
     events: list[dict[str, Any]] = field(default_factory=list)
     _received: bytearray = field(default_factory=bytearray)
     _last_id: int = 0
@@ -64,8 +72,14 @@ class Chromium:
             self.events.append(answer)
 
     def open(self, page: Path) -> None:
+        """Opens a file unless it is the one that is open: see `load`."""
+        if self.shown != page.as_uri():
+            self.load(page)
+
+    def load(self, page: Path) -> None:
         """Opens a file and waits until it has loaded and its figures are drawn."""
         self.events.clear()
+        self.shown = page.as_uri()
         self.call("Page.navigate", url=page.as_uri())
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         while self.evaluate("document.readyState + location.protocol") != "completefile:":
@@ -74,8 +88,12 @@ class Chromium:
         self.settle()
 
     def settle(self) -> None:
-        """Waits until what follows a resize is done: plotly waits a little itself before it draws again."""
-        time.sleep(_SETTLE_SECONDS)
+        """Waits until what follows a change of size or colours is done."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        if self.runs_scripts:
+            self.call("Runtime.evaluate", expression=_TWO_FRAMES, awaitPromise=True)
+            while not self.evaluate(_FITTED) and time.monotonic() < deadline:  # a test says what does not fit
+                time.sleep(0.02)
         self.call("Page.getLayoutMetrics")
 
     def show(self, *, width: int, height: int = 900, is_dark: bool = False, media: str = "") -> None:
@@ -101,6 +119,7 @@ class Chromium:
     def run_scripts(self, allowed: bool) -> None:
         """Lets pages opened from now on run scripts, or not."""
         self.call("Emulation.setScriptExecutionDisabled", value=not allowed)
+        self.runs_scripts = allowed
 
     def roles(self) -> dict[str, list[str]]:
         """Gives the names of what a screen reader meets on the page, by role."""
@@ -128,7 +147,10 @@ class Chromium:
         """Saves a picture of the whole page, not only of what the window shows."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         answer = self.call(
-            "Page.captureScreenshot", captureBeyondViewport=True, clip={"x": 0, "y": 0, "scale": 1, **_extent(size)}
+            "Page.captureScreenshot",
+            captureBeyondViewport=True,
+            optimizeForSpeed=True,
+            clip={"x": 0, "y": 0, "scale": 1, **_extent(size)},
         )
         path.write_bytes(base64.b64decode(answer["data"]))
 

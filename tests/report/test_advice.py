@@ -1,6 +1,6 @@
 import pytest
 
-from confide.audit.results import AuditResults
+from confide.audit.results import AuditResults, Measure
 from confide.report.advice import RULES, advice
 from tests.report.audits import audit, calm_audit, estimate, facts, leak, leaking_audit, line, measure, too_few
 
@@ -8,7 +8,8 @@ CASES: dict[str, AuditResults] = {
     "nothing was measured": audit(),
     "text comes out of a model": audit(measures=[leak("final")]),
     "more copies, more exposure": audit(
-        measures=[measure()], curves=[line("copies", "members", {1: 0.1, 16: 0.9}, metric="exposure")]
+        measures=[leak(family="exposure", population="ladder")],
+        curves=[line("copies", "members", {1: 0.1, 16: 0.9}, population="ladder", metric="exposure")],
     ),
     "members are recognised from a model": audit(measures=[leak("client", "membership")]),
     "members are recognised from opened sums": audit(measures=[leak("coalition", "updates")]),
@@ -35,7 +36,7 @@ def test_a_rule_applies_where_its_case_is(rule: str) -> None:
     assert rule in _rules(CASES[rule])
 
 
-@pytest.mark.parametrize("rule", set(CASES) - {"nothing was measured", "the audit has warnings"})
+@pytest.mark.parametrize("rule", sorted(set(CASES) - {"nothing was measured", "the audit has warnings"}))
 def test_a_rule_does_not_apply_where_nothing_was_measured(rule: str) -> None:
     assert rule not in _rules(audit())
 
@@ -66,6 +67,14 @@ def test_a_plaintext_run_is_told_to_seal_and_a_sealed_one_to_keep_sealing() -> N
     assert sealed.text.startswith("Keep sealing on")
 
 
+def test_a_server_that_is_given_the_models_is_not_taken_for_one_that_broke_the_seal() -> None:
+    found = [leak("sealed-server", "membership"), measure("sealed-server", "updates")]
+    given = {one.rule: one.text for one in advice(audit(measures=found))}
+    assert 'seal.release = "clients"' in given["the server with sealed updates"]
+    assert not [text for text in given.values() if "nothing to go by" in text]
+    assert [text for text in given.values() if text.startswith("Take it as known to a server with sealed updates")]
+
+
 def test_a_server_that_learns_from_sealed_updates_stops_the_run() -> None:
     (stop,) = advice(audit(measures=[leak("sealed-server", "updates"), measure("sealed-server", "updates")]))
     assert stop.text.startswith("Stop")
@@ -80,11 +89,21 @@ def test_a_final_model_that_was_not_decided_is_not_called_better_than_rounds() -
 
 def test_advice_on_too_few_records_says_how_many() -> None:
     (item,) = advice(audit(measures=[too_few()]))
-    assert item.text.endswith("M7 ez on records needs at least 1,000 records that were not trained on.")
+    assert item.text.endswith("at least 1,000 records that were not trained on are needed for M7 ez on records.")
 
 
-def test_a_flat_ladder_gives_no_advice_on_duplicates() -> None:
-    flat = audit(
-        measures=[measure()], curves=[line("copies", "members", {1: 0.4, 16: 0.5}), line("copies", "base", {})]
-    )
-    assert "more copies, more exposure" not in _rules(flat)
+@pytest.mark.parametrize(
+    ("found", "values"),
+    [
+        (measure(family="exposure", population="ladder"), {2: 0.0, 8: 0.6}),  # a rise where nothing was found
+        (leak(family="exposure", population="personal"), {2: 0.0, 8: 0.6}),  # found among others
+        (leak("final", "exposure", population="ladder"), {2: 0.0, 8: 0.6}),  # found by somebody else
+        (leak(family="exposure", population="ladder"), {1: 0.4, 16: 0.5}),  # intervals that overlap
+        (leak(family="exposure", population="ladder"), {1: 0.4}),
+    ],
+)
+def test_advice_on_duplicates_needs_a_finding_and_a_rise_in_one_population(
+    found: Measure, values: dict[int, float]
+) -> None:
+    curves = [line("copies", "members", values, population="ladder", metric="exposure"), line("copies", "base", {})]
+    assert "more copies, more exposure" not in _rules(audit(measures=[found], curves=curves))

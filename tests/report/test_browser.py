@@ -8,7 +8,7 @@ import pytest
 
 from confide.report.page import write_report
 from confide.report.palette import DARK_INK, DARK_SERIES, INK, SERIES
-from tests.report.audits import audit, calm_audit, hostile_audit, leaking_audit
+from tests.report.audits import audit, calm_audit, hostile_audit, leaking_audit, study_audits
 from tests.report.chromium import Chromium, chromium, find_chromium
 
 BINARY = find_chromium()
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium on the path:
 PAGES = {
     "one": [leaking_audit()],
     "two": [leaking_audit(), calm_audit()],
+    "six": study_audits(),
     "empty": [audit()],
     "hostile": [hostile_audit()],
 }
@@ -28,6 +29,7 @@ KEEP_PICTURES = "CONFIDE_SCREENSHOTS"
 A4_WIDTH = 688  # CSS pixels between margins of 14 mm
 
 PLOTTED = "[...document.querySelectorAll('.plot')]"
+DRAWN = f"{PLOTTED}.filter(one => !one.closest('details.fold:not([open])'))"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def _rgb(color: str) -> str:
     return "rgb({}, {}, {})".format(*(int(color[start : start + 2], 16) for start in (1, 3, 5)))
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", sorted(PAGES, reverse=True))
 def test_the_page_fits_narrow_and_wide_windows_in_light_and_dark(browser: Chromium, folder: Path, name: str) -> None:
     browser.show(width=400)
     browser.open(folder / f"{name}.html")
@@ -66,7 +68,7 @@ def test_the_page_fits_narrow_and_wide_windows_in_light_and_dark(browser: Chromi
         for is_dark in (False, True):
             browser.show(width=width, is_dark=is_dark)
             assert _overflow(browser) <= 0
-            too_wide = f"{PLOTTED}.filter(one => one.querySelector('svg').clientWidth > one.clientWidth).length"
+            too_wide = f"{DRAWN}.filter(one => one.querySelector('svg').clientWidth > one.clientWidth).length"
             assert browser.evaluate(too_wide) == 0
             assert _text_colors(browser) <= {_rgb(DARK_INK if is_dark else INK)}
             _photograph(browser, folder, f"{name}_{width}_{'dark' if is_dark else 'light'}")
@@ -76,8 +78,8 @@ def test_the_page_fits_narrow_and_wide_windows_in_light_and_dark(browser: Chromi
 def test_every_figure_is_drawn_in_the_colours_of_its_legend(browser: Chromium, folder: Path) -> None:
     for is_dark, colors in ((False, SERIES), (True, DARK_SERIES)):
         browser.show(width=1600, is_dark=is_dark)
-        browser.open(folder / "one.html")
-        assert browser.evaluate(f"{PLOTTED}.every(one => one.querySelectorAll('path.js-line').length > 1)")
+        browser.load(folder / "one.html")
+        assert browser.evaluate(f"{DRAWN}.every(one => one.querySelectorAll('path.js-line').length > 1)")
         lines = "getComputedStyle(document.querySelector('.plot:not(:empty) path.js-line[style*=\"2px\"]')).stroke"
         legend = "getComputedStyle(document.querySelector('.legend line')).stroke"
         assert browser.evaluate(lines) == browser.evaluate(legend) == _rgb(colors[0])
@@ -91,10 +93,11 @@ def test_wide_tables_scroll_in_their_own_box(browser: Chromium, folder: Path) ->
     assert browser.evaluate(f"{boxes}.every(one => (one.scrollLeft = 50, one.scrollLeft > 0))")
 
 
-@pytest.mark.parametrize("name", ["one", "two", "hostile"])
+@pytest.mark.parametrize("name", ["hostile", "two", "six", "one"])
 def test_on_paper_nothing_is_cut_and_nothing_waits_for_a_click(browser: Chromium, folder: Path, name: str) -> None:
     browser.show(width=A4_WIDTH, is_dark=True)
     browser.open(folder / f"{name}.html")
+    browser.evaluate("document.getElementById('open-all').click()")
     browser.show(width=A4_WIDTH, is_dark=True, media="print")
     assert _overflow(browser) <= 0
     assert browser.evaluate("[...document.querySelectorAll('table')].every(one => one.clientWidth <= innerWidth)")
@@ -123,19 +126,59 @@ def test_a_dark_page_prints_light(browser: Chromium, folder: Path) -> None:
 def test_without_scripts_the_figures_tables_stand_open(browser: Chromium, folder: Path) -> None:
     browser.show(width=1600)
     browser.run_scripts(allowed=False)
-    browser.open(folder / "one.html")
+    browser.load(folder / "one.html")
     tables = "[...document.querySelectorAll('figure table')]"
     assert browser.evaluate(f"{tables}.length > 3 && {tables}.every(one => one.checkVisibility())")
     assert not browser.evaluate(f"{PLOTTED}.some(one => one.checkVisibility())")
     browser.run_scripts(allowed=True)
-    browser.open(folder / "one.html")
+    browser.load(folder / "one.html")
     assert not browser.evaluate(f"{tables}.some(one => one.checkVisibility())")
     assert browser.evaluate(f"{PLOTTED}.every(one => one.checkVisibility())")
 
 
+def test_figures_behind_a_disclosure_are_drawn_to_size_when_it_is_opened(browser: Chromium, folder: Path) -> None:
+    browser.show(width=1600)
+    browser.load(folder / "six.html")
+    folded = "[...document.querySelectorAll('details.fold .plot')]"
+    fits = f"{folded}.every(one => one.querySelector('svg')?.clientWidth === one.clientWidth && one.clientWidth > 200)"
+    assert browser.evaluate(f"{folded}.length") == 24
+    assert not browser.evaluate(f"{folded}.some(one => one.querySelector('svg'))")
+    browser.evaluate("document.getElementById('open-all').click()")
+    browser.settle()
+    assert browser.evaluate("[...document.querySelectorAll('details.fold')].every(one => one.open)")
+    assert browser.evaluate(fits)
+    browser.evaluate("document.querySelectorAll('details.fold').forEach(one => { one.open = false; })")
+    browser.show(width=400, is_dark=True)
+    browser.evaluate("document.getElementById('open-all').click()")
+    browser.settle()
+    assert browser.evaluate(fits)
+    assert _text_colors(browser) == {_rgb(DARK_INK)}
+    assert _overflow(browser) <= 0
+    assert browser.troubles() == []
+
+
+def test_what_is_closed_is_not_printed_and_the_paper_says_so(browser: Chromium, folder: Path) -> None:
+    said = "[...document.querySelectorAll('.left-out')].filter(one => one.checkVisibility()).length"
+    folds = "[...document.querySelectorAll('details.fold')]"
+    for is_open in (False, True):
+        browser.show(width=1600)
+        browser.load(folder / "six.html")
+        if is_open:
+            browser.evaluate("document.getElementById('open-all').click()")
+        assert browser.evaluate(said) == 0  # on a screen nothing is left out
+        closed = browser.evaluate(f"{folds}.filter(one => !one.open).length")
+        assert (closed == 0) == is_open
+        browser.show(width=A4_WIDTH, media="print")
+        assert browser.evaluate(said) == closed
+        assert _overflow(browser) <= 0
+        drawn = f"{folds}.filter(one => one.open).every(one => [...one.querySelectorAll('.plot')].every("
+        assert browser.evaluate(f"{drawn}plot => plot.querySelector('svg').clientWidth <= innerWidth))")
+        browser.show(width=1600, media="")
+
+
 def test_the_first_key_leads_past_the_contents_and_all_boxes_can_be_reached(browser: Chromium, folder: Path) -> None:
     browser.show(width=400)
-    browser.open(folder / "one.html")
+    browser.load(folder / "one.html")
     browser.press("Tab", 9)
     assert browser.evaluate("document.activeElement.className") == "skip"
     assert browser.evaluate("document.activeElement.getBoundingClientRect().top") >= 0

@@ -2,10 +2,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from confide.audit.results import Estimate
+from confide.audit.results import Asked, Estimate
+from confide.audit.statistics import holm
 from confide.report.differences import compare, difference
-from tests.report.audits import audit, estimate, measure
+from confide.report.pairing import paired
+from tests.report.audits import audit, estimate, measure, paired_audits
 
 
 def _wilson(count: int, num: int) -> Estimate:
@@ -46,15 +49,75 @@ def test_measures_are_matched_by_their_names_in_the_order_they_appear() -> None:
     second = audit(measures=[measure(attack="c"), measure(attack="a", members=estimate(0.5))])
     rows = compare([first, second])
     assert [row.key.split(".")[2] for row in rows] == ["a", "b", "c"]
-    assert rows[0].differences[0] is not None
-    assert rows[0].differences[0].value == pytest.approx(0.3)
+    assert rows[0].changes[0] is not None
+    assert rows[0].changes[0].members.value == pytest.approx(0.3)
+    assert not rows[0].changes[0].is_paired
+    assert rows[0].changes[0].p_adjusted is None
     assert rows[1].measures[1] is None
-    assert rows[1].differences == (None,)
-    assert rows[2].differences == (None,)
+    assert rows[1].changes == (None,)
+    assert rows[2].changes == (None,)
 
 
 def test_measures_with_one_name_are_matched_in_their_order() -> None:
     twice = audit(measures=[measure(members=estimate(0.2)), measure(members=estimate(0.4))])
     rows = compare([twice, twice])
-    assert [row.differences[0].value for row in rows if row.differences[0]] == [0.0, 0.0]
+    assert [row.changes[0].members.value for row in rows if row.changes[0]] == [0.0, 0.0]
     assert len(rows) == 2
+
+
+def test_the_same_results_twice_differ_by_nothing_record_by_record() -> None:
+    for results in paired_audits():
+        for row in compare([results, results]):
+            (change,) = row.changes
+            assert change is not None
+            assert change.is_paired
+            assert (change.members.value, change.p_adjusted) == (0.0, 1.0)
+            assert change.excess is None or (change.excess.value, change.excess_p_adjusted) == (0.0, 1.0)
+
+
+def test_what_is_paired_is_known_better() -> None:
+    first, second = paired_audits()
+    (pairs, _), (alone, _) = (
+        compare([first, second]),
+        compare(
+            [
+                first,
+                second.model_copy(
+                    update={"measures": [one.model_copy(update={"outcomes": None}) for one in second.measures]}
+                ),
+            ]
+        ),
+    )
+    (paired_change,), (alone_change,) = pairs.changes, alone.changes
+    assert paired_change is not None
+    assert alone_change is not None
+    assert (paired_change.is_paired, alone_change.is_paired) == (True, False)
+    assert paired_change.members.value == pytest.approx(alone_change.members.value)
+    assert paired_change.p_adjusted is not None
+    assert paired_change.p_adjusted < 0.01
+    assert alone_change.p_adjusted is None
+
+
+def test_p_values_are_corrected_over_all_paired_measures_of_two_runs() -> None:
+    first, second = paired_audits()
+    alone, *_ = compare([one.model_copy(update={"measures": one.measures[:1]}) for one in (first, second)])
+    of_two, _ = compare([first, second])
+    single, corrected = (row.changes[0].p_adjusted for row in (alone, of_two) if row.changes[0] is not None)
+    raw = binomtest(0, 12).pvalue  # twelve of twenty records came out before and do not now
+    assert single == pytest.approx(raw)
+    assert corrected in (pytest.approx(raw), pytest.approx(2 * raw))  # the larger of two, or the smaller
+    other = paired((first.measures[1], first.asked), (second.measures[1], second.asked))
+    assert other is not None
+    assert corrected == pytest.approx(holm([raw, other.members.p_value])[0])
+
+
+def test_other_coins_are_not_paired() -> None:
+    first, second = paired_audits()
+    asked = second.asked["all"]
+    turned = Asked(members=asked.others, others=asked.members)
+    for row in compare([first, second.model_copy(update={"asked": {"all": turned}})]):
+        (change,) = row.changes
+        assert change is not None
+        assert not change.is_paired
+        assert change.p_adjusted is None
+        assert change.excess is None

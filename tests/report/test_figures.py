@@ -1,14 +1,16 @@
 import json
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from confide.audit.results import Curve, Point
-from confide.report.figures import MAX_TABLE_ROWS, Figure, line_figures, roc_figures
+from confide.audit.results import Curve, Point, ViewKind
+from confide.report.figure_tables import MAX_TABLE_ROWS
+from confide.report.figures import Figure, line_figures, roc_figures
 from confide.report.palette import CHANCE, DARK_FOR_LIGHT
-from tests.report.audits import audit, leaking_audit, line, measure, roc
+from tests.report.audits import audit, leak, leaking_audit, line, measure, paper_curves, roc
 
+ROC = roc("ez", 0.5, num=12)
 TRANSPARENT = "rgba(0,0,0,0)"
 
 
@@ -92,10 +94,37 @@ def test_lines_of_one_figure_can_be_told_apart() -> None:
         for attack in "abcdefghijk"
         for series in ("members", "held_out", "base")
     ]
-    (figure,) = line_figures(audit(curves=curves), "rounds")
+    (figure,) = roc_figures(audit(curves=[roc(one.attack, 1.0, series=one.series, num=10) for one in curves]))
     looks = {(entry.color, entry.dash) for entry in figure.legend[:21]}
     assert len(looks) == 21  # seven colours by three dashes
-    assert len({entry.name for entry in figure.legend}) == len(curves)
+    assert len({entry.name for entry in figure.legend}) == len(curves) + 1  # and guessing by chance
+
+
+def test_many_attacks_get_a_small_figure_each_with_their_enhanced_form_beside_them() -> None:
+    figures = line_figures(audit(curves=paper_curves()), "rounds")
+    assert len(figures) == 12
+    assert all(figure.is_small for figure in figures)
+    assert [entry.name for entry in figures[0].legend] == [
+        "partial-80, trained on",
+        "partial-80, held out",
+        "partial-80 with two models, trained on",
+        "partial-80 with two models, held out",
+    ]
+    titles = [figure.title for figure in figures]
+    assert len(set(titles)) == 12
+    assert ["partial-80" in title for title in titles] == [True] * 3 + [False] * 9  # an attack's metrics side by side
+    assert "share with ROUGE-L above 0.9" in titles[1]
+    looks = {(entry.color, entry.dash) for entry in figures[0].legend}
+    assert len(looks) == 4
+    assert json.loads(figures[0].plot)["layout"]["height"] < json.loads(_all_figures()[0].plot)["layout"]["height"]
+
+
+def test_a_few_attacks_share_a_figure() -> None:
+    (figure,) = line_figures(
+        audit(curves=[line("rounds", "members", {1: 0.1}, attack=attack) for attack in "abcdef"]), "rounds"
+    )
+    assert len(figure.legend) == 6
+    assert not figure.is_small
 
 
 def test_each_view_population_and_metric_has_its_figure_and_empty_curves_have_none() -> None:
@@ -107,7 +136,7 @@ def test_each_view_population_and_metric_has_its_figure_and_empty_curves_have_no
     ]
     figures = line_figures(audit(curves=curves), "rounds")
     assert [figure.title.split(": ")[1].split(",")[0] for figure in figures] == [
-        "Holder of the final model",
+        "The holder of the final model",
         "A participating client",
         "A participating client",
     ]
@@ -142,7 +171,19 @@ def test_the_ladder_has_a_logarithmic_axis_unless_it_begins_at_zero() -> None:
 
 def test_a_figure_says_how_many_records_are_behind_it() -> None:
     (figure,) = line_figures(audit(measures=[measure()], curves=[line("rounds", "members", {1: 0.1})]), "rounds")
-    assert "Records: 46 trained on, 47 held out." in figure.description
+    assert "Records: 46 trained on, 47 not trained on. " in figure.description
+
+
+def test_a_figure_stands_out_where_something_was_found_by_the_same_party_in_the_same_records() -> None:
+    curves = [
+        line("rounds", "members", {1: 0.1}, view=view, population=population)
+        for view in get_args(ViewKind)
+        for population in ("personal", "random")
+    ]
+    figures = line_figures(audit(measures=[leak("coalition"), measure("final")], curves=curves), "rounds")
+    assert [figure.has_finding for figure in figures] == [number == 4 for number in range(10)]
+    (of_members,) = roc_figures(audit(measures=[leak("client", "membership", population="records")], curves=[ROC]))
+    assert of_members.has_finding
 
 
 @pytest.mark.parametrize("name", ["<a href='javascript:1'>x</a>", "<b>x</b>"])

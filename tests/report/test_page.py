@@ -18,10 +18,12 @@ from tests.report.audits import (
     calm_audit,
     facts,
     hostile_audit,
+    leak,
     leaking_audit,
     line,
     measure,
     memorised,
+    study_audits,
 )
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -191,9 +193,63 @@ def test_tables_have_captions_scopes_and_boxes_that_keys_can_scroll(outline: Out
 def test_each_figure_has_a_name_a_description_and_its_numbers_as_a_table(outline: Outline) -> None:
     tags = [tag for tag, _ in outline.tags]
     plots = [attributes for _, attributes in outline.tags if attributes.get("class") == "plot"]
-    assert tags.count("figure") == len(plots) == tags.count("details") == tags.count("figcaption")
+    twins = [attributes for _, attributes in outline.tags if attributes.get("class") == "twin"]
+    assert tags.count("figure") == len(plots) == len(twins) == tags.count("figcaption")
     assert all(plot["role"] == "img" and plot["aria-labelledby"] and plot["aria-describedby"] for plot in plots)
-    assert all("open" in attributes for tag, attributes in outline.tags if tag == "details")
+    assert all("open" in twin for twin in twins)
+
+
+@pytest.mark.parametrize("results", [[leaking_audit()], [leaking_audit(), calm_audit()], study_audits()])
+def test_no_two_disclosures_figures_or_tables_have_the_same_name(results: list[AuditResults]) -> None:
+    page = render_report(results)
+    for pattern in (r"<summary>(.*?)</summary>", r'<p class="title"[^>]*>(.*?)</p>', r'aria-label="([^"]*)"'):
+        names = re.findall(pattern, page)
+        assert len(names) == len(set(names)) > 4, pattern
+
+
+def test_of_many_figures_and_measures_those_in_which_nothing_was_found_are_closed() -> None:
+    curves = [line("rounds", "members", {1: 0.1}, population=f"kind {number}") for number in range(6)]
+    quiet = [measure("final", attack=f"a{number}") for number in range(30)]
+    many = _folds(audit(measures=[*quiet, leak(population="kind 2")], curves=curves))
+    assert many == {
+        "Over the rounds: 5 figures in which nothing was found": False,
+        "The holder of the final model: extraction: 30 measures no evidence": False,
+        "A participating client: extraction: 1 measure leak": True,
+    }
+    few = _folds(audit(measures=[*quiet[:9], leak(population="kind 2")], curves=curves[:4]))
+    assert few == {
+        "The holder of the final model: extraction: 9 measures no evidence": True,
+        "A participating client: extraction: 1 measure leak": True,
+    }
+
+
+@pytest.mark.parametrize(("num", "is_open"), [(20, True), (21, False)])
+def test_a_long_list_of_records_that_came_out_is_closed(num: int, is_open: bool) -> None:
+    listed = _folds(audit(memorised=[memorised(number) for number in range(num)]))
+    assert listed == {f"Memorised examples: {num} records that came out": is_open}
+
+
+def test_what_is_closed_is_still_on_the_page_and_said_to_be_left_out_of_print() -> None:
+    curves = [line("rounds", "members", {1: 0.1}, population=f"kind {number}") for number in range(6)]
+    page = _parsed(audit(measures=[measure()], curves=curves))
+    assert len([1 for _, attributes in page.tags if attributes.get("class") == "plot"]) == 6
+    left_out = "Not printed, as it was closed on the screen: "
+    assert f"{left_out}6 figures in which nothing was found." in page.text
+    assert f"{left_out}A participating client: extraction, 1 measure (no evidence)." in page.text
+
+
+def test_warnings_have_the_minus_sign_that_numbers_have() -> None:
+    page = _parsed(audit(warnings=["The difference is -0.28."]))
+    assert "The difference is \N{MINUS SIGN}0.28." in page.text
+
+
+def _folds(results: AuditResults) -> dict[str, bool]:
+    """The name of each disclosure of figures or measures, and whether it is open."""
+    found = re.findall(r'<details class="fold[^"]*"( open)?><summary>(.*?)</summary>', render_report([results]))
+    return {
+        " ".join(re.sub(r"<span aria-hidden.*?</span>|<[^>]*>", "", name).split()): bool(is_open)
+        for is_open, name in found
+    }
 
 
 def test_texts_stand_on_the_page_only_where_the_results_hold_them() -> None:

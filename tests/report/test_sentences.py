@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
-from confide.report.sentences import best_control, findings, guarantee, headline, not_examined, utility, worst_of
+from confide.report.clauses import best_control, clause
+from confide.report.sentences import findings, guarantee, headline, not_examined, utility, worst_of
 from confide.report.wording import FAMILIES, VERDICTS, VIEWS
 from tests.report.audits import audit, calm_audit, estimate, facts, leak, leaking_audit, measure, too_few
 
@@ -59,34 +60,69 @@ def test_each_view_has_one_sentence_with_a_value_an_interval_and_a_sample_size(m
 def test_a_finding_says_what_came_out_by_how_much_and_above_what() -> None:
     (finding,) = findings(audit(measures=[leak()]))
     assert _plain(finding.text) == (
-        "A leak: text that was trained on comes out, by E1 greedy on planted personal data: "
-        "exact match 41.7 % (22.1 to 63.4, n = 24), against 4.2 % (0.1 to 21.1, n = 24) on held-out records, "
-        "an excess of 37.5 percentage points (17.0 to 58.9, n = 24); 1 of 1 measure found one."
+        "A leak: 41.7 % (22.1 to 63.4, n = 24) of planted personal data came out word for word by attack E1 greedy, "
+        "against 4.2 % (0.1 to 21.1, n = 24) for held-out records, which leaves 37.5 percentage points "
+        "(17.0 to 58.9, n = 24) to training."
     )
 
 
 def test_other_families_that_found_something_are_named() -> None:
     (finding,) = findings(audit(measures=[leak(family="membership", metric="auc"), leak(), measure()]))
     assert finding.worst.family == "extraction"
-    assert finding.text.endswith("2 of 3 measures found one, and it also leaks by membership.")
+    assert finding.text.endswith(" to training; attacks of membership find something as well.")
 
 
 def test_too_few_records_come_with_how_many_are_needed() -> None:
     (finding,) = findings(audit(measures=[too_few(), measure("coalition")]))
     assert finding.verdict == "too few records"
-    assert "needs at least 1,000 records that were not trained on" in finding.text
-    assert finding.text.endswith("1 of 2 measures had too few, 1 other found no evidence.")
+    assert finding.text.endswith(
+        "but at least 1,000 records that were not trained on are needed (1 other measure found no evidence)."
+    )
     assert "but 1 could not be decided" in headline(audit(measures=[too_few(), measure("coalition")]))
 
 
 def test_a_note_on_what_looks_like_a_finding_stands_in_the_sentence() -> None:
-    passive = measure(excess=estimate(0.4), note="No coins decided who was trained on.")
+    passive = measure(excess=estimate(0.4), note="Of one seed. No coins decided. So there.").model_copy(
+        update={"caveat": "No coins decided, so other things may explain this. Blind baselines need more."}
+    )
     (finding,) = findings(audit(measures=[measure(family="exposure"), measure(), passive]))
     assert finding.worst is passive
-    assert finding.text.endswith("(No coins decided who was trained on).")
+    assert finding.text.endswith(" for held-out records, but no coins decided, so other things may explain this.")
 
 
-def test_the_worst_is_chosen_by_verdict_then_family_then_metric_then_what_is_certain() -> None:
+def test_how_an_attack_was_set_up_stays_out_of_the_sentence() -> None:
+    (finding,) = findings(audit(measures=[measure(note="tau 0.01, top-p 0.9; as preset: no own records to tune on.")]))
+    assert "top-p" not in finding.text
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("near", "of planted personal data came out nearly word for word"),
+        ("auc", "planted personal data that were trained on are told from others with an AUC of"),
+        ("tpr@0.01", "are recognised as trained on while 1 % of others are mistaken for such"),
+        ("rouge_l>0.9", "share with ROUGE-L above 0.9 of planted personal data is 11.0 %"),
+        ("rouge_l_top_10", "the closest tenth of texts are 0.110"),
+        ("exposure", "stand out among others of their form by 0.110 bits"),
+        ("unheard-of", "unheard-of of planted personal data is 0.110"),
+    ],
+)
+def test_numbers_are_said_in_plain_words(metric: str, said: str) -> None:
+    assert said in _plain(clause(measure(metric=metric)))
+
+
+def test_of_updates_it_is_said_what_was_seen() -> None:
+    seen = measure("server", "updates", metric="auc", population="one client's update")
+    assert clause(seen).startswith("from one client's update, what was trained on is told from other records with an")
+
+
+def test_what_is_known_and_not_measured_has_no_interval() -> None:
+    chance = Estimate(value=0.5, low=0.5, high=0.5, num=60)
+    (finding,) = findings(audit(measures=[measure(metric="auc", controls={"chance": chance})]))
+    assert _plain(finding.text).endswith(", against 0.500 by chance.")
+
+
+def test_the_worst_is_chosen_by_verdict_and_of_leaks_by_family_then_metric_then_what_is_certain() -> None:
     ordered = [
         leak(metric="exact"),
         leak(metric="exact", excess=Estimate(value=0.4, low=0.1, high=0.7, num=24)),
@@ -98,9 +134,51 @@ def test_the_worst_is_chosen_by_verdict_then_family_then_metric_then_what_is_cer
         measure(family="membership", excess=estimate(0.2)),
         measure(family="extraction", excess=estimate(0.05)),
     ]
+    _check_order(ordered)
+
+
+def test_of_what_is_no_finding_the_worst_lies_farthest_beyond_its_controls_whatever_its_family_and_unit() -> None:
+    def auc(value: float, low: float, high: float, num: int = 48) -> Measure:
+        excess = Estimate(value=value, low=low, high=high, num=num)
+        return measure("final", "updates", verdict, metric="auc", excess=excess)
+
+    for verdict in (one for one in VERDICTS if one != "leak"):
+        _check_order(
+            [
+                measure("final", "exposure", verdict, metric="exposure", excess=estimate(1.2, 1.0)),  # above, in bits
+                auc(0.17, -0.01, 0.35),
+                measure("final", "exposure", verdict, metric="exposure", excess=estimate(0.5, 1.0)),
+                auc(0.5, -0.475, 0.5, num=4),  # high, and nothing is known
+                measure(verdict=verdict, members=estimate(0.0), excess=Estimate(value=0, low=0, high=0.369, num=8)),
+                measure(verdict=verdict, excess=estimate(-0.01)),
+                measure(verdict=verdict),
+            ]
+        )
+
+
+def test_an_excess_without_a_width_counts_by_its_sign() -> None:
+    above, none, below = (measure(excess=estimate(value, 0.0)) for value in (0.1, 0.0, -0.1))
+    assert worst_of([below, none, above]) is above
+    assert worst_of([measure(), below]) is below
+
+
+def _check_order(ordered: list[Measure]) -> None:
     for better, worse in itertools.pairwise(ordered):
         assert worst_of([worse, better]) is better
         assert worst_of([better, worse]) is better
+
+
+def test_the_attack_that_was_chosen_is_named_once() -> None:
+    (finding,) = findings(audit(measures=[measure(attack="best", code="")]))
+    assert " by the best attack (chosen on the other half), against " in finding.text
+
+
+def test_numbers_in_a_caveat_have_the_sign_that_others_have() -> None:
+    caveat = "Without coins, the difference of -0.28 (-0.60 to +0.01) proves nothing."
+    above = measure(excess=estimate(0.3)).model_copy(update={"caveat": caveat})
+    (finding,) = findings(audit(measures=[above]))
+    assert "-0" not in finding.text
+    assert "(\N{MINUS SIGN}0.60 to +0.01)" in finding.text
 
 
 def test_the_best_control_is_the_one_that_explains_most() -> None:

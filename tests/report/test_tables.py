@@ -3,18 +3,17 @@ from typing import get_args
 import pytest
 
 from confide.audit.results import AuditResults, Family, ViewKind
+from confide.report.comparison import comparison_table, glance_table
+from confide.report.measures import measure_groups
 from confide.report.tables import (
     MAX_MEMORISED,
     Table,
-    comparison_table,
     facts_tables,
-    measure_table,
     memorised_table,
     threat_matrix,
     updates_table,
 )
-from confide.report.wording import counted
-from tests.report.audits import audit, calm_audit, leak, leaking_audit, measure, memorised, too_few
+from tests.report.audits import audit, calm_audit, leak, leaking_audit, measure, memorised, paired_audits, too_few
 
 
 def _texts(table: Table) -> list[str]:
@@ -25,27 +24,15 @@ def _texts(table: Table) -> list[str]:
 def test_every_row_has_a_cell_for_each_column(results: AuditResults) -> None:
     tables = [
         threat_matrix(results),
-        measure_table(results.measures, "all"),
+        *(group.table for group in measure_groups(results)),
         updates_table(results),
         memorised_table(results),
         comparison_table([results, leaking_audit()], ["a", "b"]),
+        glance_table([results, leaking_audit()], ["a", "b"]),
         *facts_tables(results),
     ]
     for table in tables:
         assert all(len(row) == len(table.columns) for row in table.rows), table.caption
-
-
-def test_every_number_of_every_measure_stands_in_the_table_with_its_sample_size() -> None:
-    results = leaking_audit()
-    table = measure_table(results.measures, "all")
-    for one, row in zip(results.measures, table.rows, strict=True):
-        assert row[0].text.endswith(f"\n{one.key}")
-        assert row[1].text == counted(one.members)
-        assert row[2].text.count("n\N{NO-BREAK SPACE}=") == len(one.controls)
-        assert all(counted(control) in row[2].text for control in one.controls.values())
-        assert row[3].text == ("\N{EN DASH}" if one.excess is None else counted(one.excess))
-        assert row[5].kind == one.verdict
-        assert row[5].text == one.note
 
 
 def test_the_matrix_has_every_view_and_family_and_says_what_was_not_measured() -> None:
@@ -99,11 +86,35 @@ def test_of_many_memorised_records_the_nearest_are_shown_and_all_are_counted() -
     assert table.rows[0][0].text == "canary-299"
 
 
-def test_runs_stand_side_by_side_and_their_differences_are_called_unpaired() -> None:
+def test_runs_stand_side_by_side_and_their_changes_are_called_unpaired_where_records_are_not_known() -> None:
     table = comparison_table([leaking_audit(), calm_audit()], ["one", "two"])
-    assert table.columns[1:] == ("one", "two", "two, difference")
-    assert table.caption.endswith("differences are to one, unpaired")
+    assert table.columns[1:] == ("one", "two")
+    assert table.caption.endswith("changes are from one, unpaired")
     assert "not measured" in _texts(table)
+    changed = [row[2].text for row in table.rows if "change: " in row[2].text]
+    assert changed
+    assert all(text.endswith("unpaired") for text in changed)
+    assert not any("change" in row[1].text for row in table.rows)
+
+
+def test_paired_changes_are_called_so_with_their_p_values_and_that_of_the_excess() -> None:
+    first, second = paired_audits()
+    table = comparison_table([first, second, calm_audit()], ["one", "two", "three"])
+    assert table.caption.endswith("2 of 4 paired")
+    cell = table.rows[0][2].text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "\nchange: \N{MINUS SIGN}0.600 [" in cell
+    assert "n = 20, paired, p " in cell
+    assert "\nchange of the excess over held out: " in cell
+    assert table.rows[0][3].text.endswith("unpaired")
+
+
+def test_every_run_has_a_line_at_a_glance_with_the_worst_of_each_view() -> None:
+    table = glance_table([leaking_audit(), calm_audit()], ["one", "two"])
+    assert [row[0].text for row in table.rows] == ["one", "two"]
+    assert len(table.columns) == 1 + 5 + 2
+    assert [cell.kind for cell in table.rows[1][1:6]] == ["no evidence", "no evidence", "none", "none", "no evidence"]
+    assert table.rows[0][6].text == "none"
+    assert table.rows[0][7].text == "held-out loss 1.83 (base model 2.91)"
 
 
 def test_settings_are_shown_as_they_are() -> None:

@@ -16,6 +16,7 @@ from confide.report.wording import (
     records_needed,
     run_names,
     tpr_target,
+    with_minus_signs,
 )
 from tests.report.audits import audit, estimate, facts, measure, too_few
 
@@ -31,7 +32,8 @@ MINUS = "\N{MINUS SIGN}"
         (8.4, "8.40"),
         (12.345, "12.3"),
         (1234.6, "1,235"),
-        (0.00004, "4.0e-05"),
+        (0.00004, f"4.0e{MINUS}05"),
+        (2.2e-308, "0"),
     ],
 )
 def test_numbers_keep_three_digits_that_count(value: float, shown: str) -> None:
@@ -69,6 +71,20 @@ def test_metrics_are_named_and_unknown_ones_keep_their_name() -> None:
     assert (tpr_target("tpr@x"), tpr_target("auc"), tpr_target("tpr@0.05")) == (None, None, 0.05)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("(difference -0.28, -0.60 to +0.01)", f"(difference {MINUS}0.28, {MINUS}0.60 to +0.01)"),
+        ("[-3, -.5]", f"[{MINUS}3, {MINUS}.5]"),
+        ("partial-80 on 2026-11-22 with --top-p -k", "partial-80 on 2026-11-22 with --top-p -k"),
+        ("tau 1e-05", f"tau 1e{MINUS}05"),
+        ("1-2 of 3", "1-2 of 3"),
+    ],
+)
+def test_negative_numbers_in_texts_get_minus_signs_and_words_keep_their_hyphens(text: str, shown: str) -> None:
+    assert with_minus_signs(text) == shown
+
+
 def test_p_values_are_never_shown_as_zero() -> None:
     assert (p_value(0.0), p_value(0.0421), p_value(None)) == ("< 0.001", "0.042", "\N{EN DASH}")
 
@@ -96,6 +112,11 @@ def test_more_records_are_needed_than_there_are() -> None:
 
 
 def test_too_few_records_always_come_with_a_number() -> None:
-    assert need(too_few()) == "needs at least 1,000 records that were not trained on"
-    assert need(too_few(note="needs 300 held-out records.")) == "needs 300 held-out records"
-    assert need(too_few(note="few records")).startswith("few records; needs at least 1,000")
+    assert need(too_few()) == "at least 1,000 records that were not trained on are needed"
+    assert need(too_few(note="8 members; to find an AUC of 0.75, 20 of each are needed.")) == (
+        "at least 20 records that were trained on and as many others are needed"
+    )
+    assert need(too_few(caveat="For more, about 80 members and 90 others are needed.", note="Of 7 of each.")) == (
+        "about 80 records that were trained on and 90 others are needed"
+    )
+    assert need(measure(members=estimate(0.5, 0.01, 49))) == "about 50 records are needed"

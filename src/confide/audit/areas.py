@@ -95,6 +95,7 @@ def area(subject: Subject, scores: Scores, blind: Scores | None, *, part: Flags 
         part: which candidates to measure on, shape (num_candidates,); None for all.
     """
     part = np.ones(subject.labels.size, np.bool_) if part is None else part
+    outcomes = subject.outcomes("rank", scores, part=part)
     labels, scores = subject.labels[part], scores[part]
     measured = auc(scores[labels], scores[~labels])
     chance = Interval(value=_CHANCE, low=_CHANCE, high=_CHANCE, num=labels.size)
@@ -116,6 +117,7 @@ def area(subject: Subject, scores: Scores, blind: Scores | None, *, part: Flags 
         differences,
         shortage=_shortage(measured.num_members, measured.num_non_members, controls.get("blind")),
         barred="" if blind is not None else NEEDS_BLIND,
+        outcomes=outcomes,
     )
 
 
@@ -161,6 +163,7 @@ def low_end(subject: Subject, scores: Scores, blind: Scores | None, *, max_fpr: 
         differences,
         shortage="" if blind is not None else NEEDS_BLIND,
         barred="" if blind is not None else NEEDS_BLIND,
+        outcomes=subject.outcomes("flag", flagged),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeVar, get_args
 
-from confide.audit.results import AuditResults, Family, Measure, ViewKind
+from confide.audit.results import AuditResults, Family, Measure, Unmeasured, ViewKind
 from confide.errors import ConfigError
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
@@ -61,6 +61,11 @@ def parse_condition(text: str) -> Condition:
     path, _, part = match["path"].partition(":")
     view, _, rest = path.partition(".")
     family, _, metric = rest.partition(".")
+    named = (
+        _one_of(get_args(ViewKind), view, what="view", text=text),
+        _one_of(get_args(Family), family, what="family", text=text),
+        _one_of(get_args(Part), part or "value", what="part", text=text),
+    )
     try:
         bound = float(match["bound"])
     except ValueError:
@@ -69,10 +74,10 @@ def parse_condition(text: str) -> Condition:
         raise ConfigError(f"the condition {text!r} needs a metric and a finite number, {example}.")
     return Condition(
         text=text.strip(),
-        view=_one_of(get_args(ViewKind), view, what="view", text=text),
-        family=_one_of(get_args(Family), family, what="family", text=text),
+        view=named[0],
+        family=named[1],
         metric=metric,
-        part=_one_of(get_args(Part), part or "value", what="part", text=text),
+        part=named[2],
         comparison=match["operator"],
         bound=bound,
     )
@@ -91,7 +96,10 @@ def _one_of(choices: tuple[_Choice, ...], value: str, *, what: str, text: str) -
 
 
 def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) -> list[str]:
-    """Gives a sentence for every measure for which a condition holds.
+    """Gives a sentence for every measure for which a condition holds, and for each that the audit could not take.
+
+    A gate fails closed: where there were too few records for a number that a condition is about, nobody knows whether
+    it holds. To leave something out of a gate, leave it out of the audit.
 
     Raises:
         ConfigError: an audit has no number that a condition is about: a gate that looks at nothing must not pass.
@@ -104,7 +112,8 @@ def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) ->
             if (measure.view, measure.family, measure.metric) == (condition.view, condition.family, condition.metric)
             and (value := _part(measure, condition.part)) is not None
         ]
-        if not values:
+        missing = [one for one in results.unmeasured if _is_about(condition, one)]
+        if not values and not missing:
             known = sorted({".".join((one.view, one.family, one.metric)) for one in results.measures})
             raise ConfigError(
                 f"the condition {condition.text!r} is about nothing that this audit measured. It measured: "
@@ -116,7 +125,18 @@ def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) ->
             for key, value in values
             if compare(value, condition.bound)
         ]
+        failed += [f"{condition.text}: not known. {_named(one)}: {one.reason}" for one in missing]
     return failed
+
+
+def _is_about(condition: Condition, missing: Unmeasured) -> bool:
+    return (missing.view, missing.family) == (condition.view, condition.family) and (
+        not missing.metrics or condition.metric in missing.metrics
+    )
+
+
+def _named(missing: Unmeasured) -> str:
+    return ".".join(part for part in (missing.view, missing.family, missing.attack, missing.population) if part)
 
 
 def _part(measure: Measure, part: Part) -> float | None:

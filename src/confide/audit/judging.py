@@ -6,8 +6,21 @@ The word "leak" is written only where chance, what the data alone tells, and the
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confide.audit.results import Curve, Estimate, Family, Measure, Memorised, Verdict, ViewKind
-from confide.audit.statistics import Difference, Flags, Interval
+import numpy as np
+
+from confide.audit.outcomes import RecordOutcomes
+from confide.audit.results import (
+    Curve,
+    Estimate,
+    Family,
+    Measure,
+    Memorised,
+    OutcomeKind,
+    Unmeasured,
+    Verdict,
+    ViewKind,
+)
+from confide.audit.statistics import Difference, Flags, Floats, Interval
 
 SIGNIFICANCE = 0.05
 NO_COINS = "No coins decided who was trained on, so other differences may explain this."
@@ -24,6 +37,7 @@ class Found:
         shortage: why the sample is too small for any conclusion; "" where it is not.
         barred: why nothing may be called a leak here, whatever the numbers; "" where it may.
         note: what a reader must know.
+        outcomes: of each record, for comparisons with other runs; None where the number has none.
     """
 
     view: ViewKind
@@ -38,6 +52,7 @@ class Found:
     shortage: str = ""
     barred: str = ""
     note: str = ""
+    outcomes: RecordOutcomes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +62,7 @@ class Subject:
     Attributes:
         labels: the truth, shape (num_candidates,).
         note: what a reader must know.
+        records: the candidates' ids, in the order of the labels; empty where runs are not to be compared by them.
     """
 
     view: ViewKind
@@ -56,6 +72,39 @@ class Subject:
     population: str
     labels: Flags
     note: str = ""
+    records: tuple[str, ...] = ()
+
+    def outcomes(
+        self,
+        kind: OutcomeKind,
+        values: Floats | Flags,
+        base: Floats | Flags | None = None,
+        *,
+        part: Flags | None = None,
+    ) -> RecordOutcomes | None:
+        """What happened to each record; None where the records are not named.
+
+        Args:
+            kind: how the number comes from the values.
+            values: under the model, one per candidate.
+            base: the same under the base model.
+            part: which candidates the number is about, shape (num_candidates,); None for all.
+
+        Raises:
+            ValueError: there is not one record per label.
+        """
+        if not self.records:
+            return None
+        if len(self.records) != self.labels.size:
+            raise ValueError(f"{len(self.records)} records are named, expected {self.labels.size}, as many as labels")
+        chosen = np.arange(self.labels.size) if part is None else np.flatnonzero(part)
+        return RecordOutcomes(
+            kind=kind,
+            records=tuple(self.records[place] for place in chosen),
+            labels=self.labels[chosen],
+            values=values[chosen].astype(np.float64),
+            base=None if base is None else base[chosen].astype(np.float64),
+        )
 
     def found(
         self,
@@ -66,6 +115,7 @@ class Subject:
         *,
         shortage: str = "",
         barred: str = "",
+        outcomes: RecordOutcomes | None = None,
     ) -> Found:
         """A finding about this; see `Found`."""
         return Found(
@@ -81,6 +131,7 @@ class Subject:
             shortage=shortage,
             barred=barred,
             note=self.note,
+            outcomes=outcomes,
         )
 
 
@@ -90,12 +141,24 @@ class Findings:
 
     Attributes:
         warnings: what could not be asked, in sentences: an attack that did not run must not pass for one that failed.
+        unmeasured: the same for gates, of what there were too few records for.
     """
 
     found: list[Found] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     memorised: list[Memorised] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unmeasured: list[Unmeasured] = field(default_factory=list)
+
+    @staticmethod
+    def too_few(
+        view: ViewKind, family: Family, population: str, reason: str, *, attack: str = "", metrics: Sequence[str] = ()
+    ) -> "Findings":
+        """Nothing but the reason, as `confide.audit.truth.too_few` gives it; the rest as in `Unmeasured`."""
+        missing = Unmeasured(
+            view=view, family=family, population=population, attack=attack, metrics=list(metrics), reason=reason
+        )
+        return Findings(warnings=[f"{family.capitalize()}, {reason}"], unmeasured=[missing])
 
     def add(self, other: "Findings") -> None:
         """Takes in what something else found."""
@@ -103,6 +166,7 @@ class Findings:
         self.curves.extend(other.curves)
         self.memorised.extend(other.memorised)
         self.warnings.extend(one for one in other.warnings if one not in self.warnings)
+        self.unmeasured.extend(other.unmeasured)
 
 
 def judge(found: Sequence[Found], adjusted: Mapping[int, float], *, is_randomised: bool) -> list[Measure]:
@@ -135,15 +199,15 @@ def _judge_one(found: Found, p_adjusted: float | None, is_randomised: bool) -> M
     least = min(found.differences.values(), key=lambda one: one.interval.low, default=None)
     is_beyond = least is not None and least.interval.low > 0 and p_adjusted is not None and p_adjusted < SIGNIFICANCE
     barred = found.barred or ("" if is_randomised else NO_COINS)
-    notes = [found.note]
+    caveats = []
     verdict: Verdict = "no evidence"
     if is_beyond and not barred:
         verdict = "leak"
     else:
-        notes.append(barred if is_beyond else "")
+        caveats.append(barred if is_beyond else "")
         if found.shortage:
             verdict = "too few records"
-            notes.append(found.shortage)
+            caveats.append(found.shortage)
     return Measure(
         view=found.view,
         family=found.family,
@@ -157,5 +221,6 @@ def _judge_one(found: Found, p_adjusted: float | None, is_randomised: bool) -> M
         p_value=raw_p_value(found),
         p_adjusted=p_adjusted,
         verdict=verdict,
-        note=" ".join(note for note in notes if note),
+        note=" ".join(note for note in (found.note, *caveats) if note),
+        caveat=" ".join(caveat for caveat in caveats if caveat),
     )

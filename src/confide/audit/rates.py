@@ -1,6 +1,7 @@
 """Findings from what happened to each record: shares and means, beside held-out records and the base model."""
 
 from dataclasses import replace
+from functools import partial
 
 from confide.audit.judging import Found, Subject
 from confide.audit.statistics import (
@@ -13,11 +14,12 @@ from confide.audit.statistics import (
     mean_interval,
     paired_mean_difference,
     paired_proportion_difference,
+    paired_share_mean_difference,
     proportion_difference,
     rank_p_value,
+    share_mean_difference,
     unit_mean_interval,
 )
-from confide.audit.statistics.proportions import square_and_add
 
 FEWEST = 10
 """Below so many members or others, "nothing found" says nothing."""
@@ -44,10 +46,17 @@ def rate(subject: Subject, metric: str, happened: Flags, to_base: Flags | None) 
         before = to_base[labels]
         controls["base"] = share_of(before)
         differences["base"] = paired_proportion_difference(members, before, alternative="greater")
-    return subject.found(metric, share_of(members), controls, differences, shortage=_shortage(labels))
+    return subject.found(
+        metric,
+        share_of(members),
+        controls,
+        differences,
+        shortage=_shortage(labels),
+        outcomes=subject.outcomes("flag", happened, to_base),
+    )
 
 
-def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, *, is_share: bool) -> Found:
+def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, *, most: float | None) -> Found:
     """The mean of a number over members, such as ROUGE-L or bits of exposure.
 
     Args:
@@ -55,23 +64,26 @@ def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, 
         metric: its name.
         values: under the model, one per candidate, finite.
         of_base: the same under the base model; None where that cannot be.
-        is_share: whether values lie in [0, 1].
+        most: what no value is above, where none is below 0 either: 1 for shares; None where there is no such bound.
 
     Guarantees:
         - A p-value is the larger of a test on means (Welch's, Student's) and one on ranks (Mann and Whitney's,
           Wilcoxon's, exact for few records). Few records that happen to be equal have no spread, and to the first alone
           any difference between them would be certain.
-        - Shares get an interval that is put together from those of the two means, which are long near none and all: two
-          probabilities of one in a million and one in a billion do not differ.
+        - Bounded values get intervals that are long near none and all, also for a few that are equal; and the
+          difference one that is put together from those of the two means: two probabilities of one in a million and one
+          in a billion do not differ.
     """
     labels = subject.labels
-    interval = unit_mean_interval if is_share else mean_interval
+    interval = mean_interval if most is None else partial(bounded_mean_interval, most=most)
     members, others = values[labels], values[~labels]
     controls = {"held_out": interval(others)}
     welch = mean_difference(members, others, alternative="greater")
     differences = {
         "held_out": Difference(
-            interval=_share_difference(members, others, correlation=0.0) if is_share else welch.interval,
+            interval=welch.interval
+            if most is None
+            else scaled(share_mean_difference(members / most, others / most), most),
             p_value=max(welch.p_value, rank_p_value(members, others)),
         )
     }
@@ -80,30 +92,39 @@ def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, 
         controls["base"] = interval(before)
         paired = paired_mean_difference(members, before, alternative="greater")
         both = (
-            replace(_share_difference(members, before, correlation=_correlation(members, before)), num=members.size)
-            if is_share
-            else paired.difference.interval
+            paired.difference.interval
+            if most is None
+            else scaled(paired_share_mean_difference(members / most, before / most), most)
         )
         differences["base"] = Difference(interval=both, p_value=max(paired.difference.p_value, paired.wilcoxon_p_value))
-    return subject.found(metric, interval(members), controls, differences, shortage=_shortage(labels))
+    return subject.found(
+        metric,
+        interval(members),
+        controls,
+        differences,
+        shortage=_shortage(labels),
+        outcomes=subject.outcomes("share" if most == 1 else "number", values, of_base),
+    )
+
+
+def bounded_mean_interval(values: Floats, *, most: float) -> Interval:
+    """The mean of values from 0 to `most`, > 0, with an interval in there: never of no width, see `unit_mean_interval`.
+
+    Args:
+        values: at least one, shape (num_values,).
+        most: the bound.
+    """
+    return scaled(unit_mean_interval(values / most), most)
+
+
+def scaled(interval: Interval, factor: float) -> Interval:
+    """The same in another unit; factor > 0."""
+    return replace(interval, value=interval.value * factor, low=interval.low * factor, high=interval.high * factor)
 
 
 def share_of(flags: Flags) -> Interval:
     """The share that is true, with its exact interval."""
     return clopper_pearson(int(flags.sum()), flags.size)
-
-
-def _share_difference(first: Floats, second: Floats, *, correlation: float) -> Interval:
-    return square_and_add(unit_mean_interval(first), unit_mean_interval(second), correlation=correlation, bound=1.0)
-
-
-def _correlation(first: Floats, second: Floats) -> float:
-    """Of two paired values; 0 where one of them does not vary."""
-    spread = float(first.std() * second.std())  # 0 also where tiny probabilities underflow
-    if spread == 0:
-        return 0.0
-    product = float(((first - first.mean()) * (second - second.mean())).mean())
-    return min(1.0, max(-1.0, product / spread))
 
 
 def _shortage(labels: Flags) -> str:

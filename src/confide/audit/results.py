@@ -1,14 +1,19 @@
 """What an audit writes, RUN/audit/audit.json: its schema, versioned. Reports and gates read this and nothing else."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Verdict = Literal["leak", "no evidence", "too few records"]
 Family = Literal["membership", "extraction", "exposure", "updates"]
 ViewKind = Literal["final", "client", "coalition", "server", "sealed-server"]
+OutcomeKind = Literal["flag", "share", "number", "rank"]
+Number = int | float
+
+_NUMBERS = re.compile(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]")
 
 
 class _Document(BaseModel):
@@ -22,6 +27,38 @@ class Estimate(_Document):
     low: float
     high: float
     num: Annotated[int, Field(ge=0)]
+
+
+class Asked(_Document):
+    """The records behind some measures, so that two audits can find the ones that both asked about.
+
+    Attributes:
+        members: a key for each record that was trained on. Keys are the same in every audit of the same data, and say
+            nothing about a record to who does not have all of them.
+        others: the same of those that were not.
+    """
+
+    members: list[int]
+    others: list[int]
+
+
+class Outcomes(_Document):
+    """What happened to each record behind a measure: what a comparison of runs, record by record, needs.
+
+    Attributes:
+        asked: which records: a name in `AuditResults.asked`.
+        kind: how the measure comes from them. "flag": the share of members with a 1; "share": their mean, of values in
+            [0, 1]; "number": their mean; "rank": the AUC of these ranks, of members and others together.
+        members: one value per member, rounded to four digits that count, in the order of the keys.
+        others: the same of the others.
+        base: the members' values under the base model with the same prompts; None where there are none.
+    """
+
+    asked: str
+    kind: OutcomeKind
+    members: list[Number]
+    others: list[Number]
+    base: list[Number] | None = None
 
 
 class Measure(_Document):
@@ -43,6 +80,8 @@ class Measure(_Document):
         p_adjusted: after Holm's correction over the attacks of this view and population.
         verdict: "leak" only if the excess's interval lies above zero and the corrected p-value below 0.05.
         note: what a reader must know, e.g. how many records would be needed.
+        caveat: the part of the note that says why a number above its controls, or too small a sample, decides nothing.
+        outcomes: of each record; None where the number does not come from single records, and in audits that kept none.
     """
 
     view: ViewKind
@@ -58,6 +97,8 @@ class Measure(_Document):
     p_adjusted: float | None = None
     verdict: Verdict
     note: str = ""
+    caveat: str = ""
+    outcomes: Outcomes | None = None
 
     @property
     def key(self) -> str:
@@ -65,13 +106,31 @@ class Measure(_Document):
         return ".".join((self.view, self.family, self.attack, self.population, self.metric))
 
 
+class Unmeasured(_Document):
+    """What an audit was asked for and had too few records to measure: a gate must not pass on it.
+
+    Attributes:
+        attack: which one; "" for all of the family.
+        metrics: which numbers are missing; none named means all.
+        reason: a sentence with how many records there were.
+    """
+
+    view: ViewKind
+    family: Family
+    population: str
+    attack: str = ""
+    metrics: list[str] = []
+    reason: str
+
+
 class Point(_Document):
-    """One point of a curve, with its interval."""
+    """One point of a curve, with its interval, and how many records or texts stand behind it where that is known."""
 
     x: float
     y: float
     low: float
     high: float
+    num: Annotated[int, Field(ge=0)] | None = None
 
 
 class Curve(_Document):
@@ -146,6 +205,8 @@ class AuditResults(_Document):
         settings: of attacks and views, as used.
         counts: sample sizes: members and others by population, near-duplicates removed, ...
         warnings: what weakens the audit, in sentences: passive only, few records, ...
+        asked: the records that measures' outcomes are about, by the lists' digests.
+        unmeasured: what there were too few records to measure at all.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -161,3 +222,23 @@ class AuditResults(_Document):
     measures: list[Measure]
     curves: list[Curve]
     memorised: list[Memorised]
+    asked: dict[str, Asked] = {}
+    unmeasured: list[Unmeasured] = []
+
+    @model_validator(mode="after")
+    def _check_outcomes(self) -> "AuditResults":
+        for measure in self.measures:
+            found = measure.outcomes
+            if found is None:
+                continue
+            if found.asked not in self.asked:
+                raise ValueError(f"{measure.key}: its outcomes are about records that are not listed")
+            asked = self.asked[found.asked]
+            sizes = (len(found.members), len(found.others), len(found.members if found.base is None else found.base))
+            if sizes != (len(asked.members), len(asked.others), len(asked.members)):
+                raise ValueError(f"{measure.key}: as many outcomes as records were expected")
+        return self
+
+    def to_json(self) -> str:
+        """The same as JSON text, a line for each list of numbers."""
+        return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", self.model_dump_json(indent=1)) + "\n"

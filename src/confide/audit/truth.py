@@ -40,12 +40,19 @@ class Population:
         candidates: in an order that tells nothing.
         lower: the lower-cased twin of each candidate, in the same order; None where there are none.
         alternatives: for each candidate the same record with other secrets of the same form; none for plain records.
+        num_possible: how many secrets of that form there are in all; 0 where nobody knows.
     """
 
     name: str
     candidates: tuple[Candidate, ...] = field(repr=False)
     lower: tuple[Candidate, ...] | None = field(default=None, repr=False)
     alternatives: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict, repr=False)
+    num_possible: int = 0
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The candidates' ids, in their order."""
+        return tuple(candidate.candidate_id for candidate in self.candidates)
 
     def of_others(self, owners: frozenset[str]) -> "Population":
         """The candidates that belong to none of these clients: what they would attack."""
@@ -55,6 +62,7 @@ class Population:
             candidates=tuple(self.candidates[i] for i in chosen),
             lower=None if self.lower is None else tuple(self.lower[i] for i in chosen),
             alternatives=self.alternatives,
+            num_possible=self.num_possible,
         )
 
 

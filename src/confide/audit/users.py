@@ -53,7 +53,7 @@ def audit_users(
     owners = tuple(dict.fromkeys(candidate.owner for candidate in asked.candidates))
     labels = np.array([took_part[owner] for owner in owners], np.bool_)
     if few := too_few(f"{asked.name}, {ATTACK}", labels, _FEWEST):
-        return Findings(warnings=[f"Membership of clients, {few}"])
+        return Findings.too_few(view.name, "membership", asked.name, few, attack=ATTACK, metrics=["auc"])
     examples = [candidate.example for candidate in asked.candidates]
     found = user_scores(
         Seen(
@@ -78,6 +78,7 @@ def audit_users(
         population=asked.name,
         labels=labels,
         note=f"Numbers count clients, each with {min(found.num_records)} to {max(found.num_records)} fresh records.",
+        records=owners,
     )
     one = area(subject, found.scores, blind)
     return Findings(found=[one if is_randomised else replace(one, barred=f"{NOT_DRAWN} {one.barred}".strip())])

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from confide.attacks.passes import Passes
@@ -13,7 +13,8 @@ from confide.audit.exposure import audit_exposure
 from confide.audit.extraction import TOP_K, ExtractionSettings, audit_extraction
 from confide.audit.judging import Findings
 from confide.audit.membership import audit_membership
-from confide.audit.results import AuditResults
+from confide.audit.reported import audit_reported
+from confide.audit.results import AuditResults, ViewKind
 from confide.audit.truth import Population
 from confide.audit.updates import audit_updates, rows_of
 from confide.audit.users import audit_users
@@ -25,14 +26,15 @@ from confide.auditor.of_run import Progress, open_run
 from confide.auditor.participation import Participation
 from confide.auditor.passive import KIND
 from confide.auditor.request import AuditRequest
+from confide.auditor.shadows import ShadowModels, train_shadows, training_of
 from confide.auditor.views import MOST_UPDATE_ROUNDS
 from confide.errors import UsageError
 from confide.files import storage_error, write_atomic
 from confide.model.lora import AdaptedModel
 
 _KEY_BYTES = 32
-_SERVERS = {"server": "server", "sealed-server": "server", "client": "client"}
-"""By the view that a row about updates belongs to: what `audit.views` calls it."""
+_CALLED: Mapping[ViewKind, str] = {"sealed-server": "server"}
+"""What `audit.views` calls a view, where that is not its name."""
 
 
 def audit_run(
@@ -51,7 +53,8 @@ def audit_run(
         progress: told what is being done, a phrase each time.
 
     Raises:
-        UsageError: see `open_run`; or a coalition is asked for among fewer than three clients.
+        UsageError: see `open_run`; or a coalition is asked for among fewer than three clients, or shadow models
+            without an attack that reads them; or nothing at all was measured: then earlier results stay as they are.
         DataError: there is nothing to compare members with.
         RunError: a model or a score is not finite.
         StorageError: results or passes cannot be written.
@@ -72,7 +75,7 @@ def audit_adapters(
         progress: told what is being done, a phrase each time.
 
     Raises:
-        UsageError: see `open_adapters`.
+        UsageError: see `open_adapters`; or nothing at all was measured.
         DataError, RunError, StorageError: see `audit_run`.
     """
     began = time.perf_counter()
@@ -100,6 +103,12 @@ class _Audit:
             raise UsageError(
                 "--view coalition needs a run of at least three clients: of two, a coalition would be everybody."
             )
+        if request.shadows and not ("membership" in self._wanted and self._adapter_views()):
+            raise UsageError(
+                "--shadows trains models for attacks of the family membership, from the views of those who have an "
+                "adapter (final, client, coalition), and none of those is asked for: leave it out, or name them with "
+                "--attack and --view."
+            )
         self._folder = results_path(audited.folder).parent
         _make(self._folder)
         self._redaction_key = _kept_key(self._folder / "redaction.key")
@@ -113,12 +122,24 @@ class _Audit:
         for number, step in enumerate(steps, start=1):
             self._progress(f"{number}/{len(steps)} {step.phrase}")
             self._findings.add(step.do())
+        if not self._findings.found:
+            raise UsageError(self._nothing())
         self._progress("usefulness")
         warnings = [*self._audited.warnings, *few, *self._doubts(), *self._findings.warnings]
         seconds = time.perf_counter() - self._began
         results = conclude(self._audited, self._findings, warnings, self._passes, seconds)
-        write_atomic(results_path(self._audited.folder), results.model_dump_json(indent=1) + "\n")
+        write_atomic(results_path(self._audited.folder), results.to_json())
         return results
+
+    def _nothing(self) -> str:
+        """Why nothing was measured, for the user."""
+        audit = self._audited.config.audit
+        why = " ".join([*self._audited.warnings, *self._findings.warnings])
+        return (
+            f"attacks of {', '.join(audit.attacks)} from the view of {', '.join(audit.views)} measured nothing, so no "
+            "results are written. Models are attacked from the views of those who have an adapter, updates where the "
+            f"run was recorded: ask for another --view or --attack. {why}".rstrip()
+        )
 
     def _doubts(self) -> list[str]:
         if not self._audited.is_claimed:
@@ -146,25 +167,53 @@ class _Audit:
             yield _Step(phrase="updates", do=self._updates)
 
     def _adapter_views(self) -> list[View]:
-        wanted, views, attackers = self._audited.config.audit.views, self._audited.views, self._audited.attackers
-        found = []
-        if "final" in wanted:
-            found.append(views.final())
-        if "client" in wanted:
-            found.append(views.client(attackers.alone))
-        if "coalition" in wanted and attackers.together:
-            found.append(views.client(attackers.together))
+        """Who is asked for and has a global adapter."""
+        wanted = self._audited.config.audit.views
+        found = [self._audited.views.final()] if "final" in wanted else []
+        found += [view for view in self._clients if view.name in wanted]
+        if "server" in wanted and self._server.adapters:
+            found.append(self._server)
         return found
 
+    @cached_property
+    def _clients(self) -> list[View]:
+        """One client alone, and several together where there are enough."""
+        views, attackers = self._audited.views, self._audited.attackers
+        alone = views.client(attackers.alone)
+        return [alone, views.client(attackers.together)] if attackers.together else [alone]
+
+    @cached_property
+    def _server(self) -> View:
+        """What the server of this run sees."""
+        views = self._audited.views
+        return views.server() if self._audited.facts.scheme == "plain" else views.sealed_server()
+
     def _membership(self, view: View, population: Population) -> Findings:
+        case, asked = self._audited.case, population.of_others(view.own_clients).candidates
         return audit_membership(
             view,
             self._passes,
             population,
-            self._audited.case.truth,
-            held_out=self._audited.case.held_out,
+            case.truth,
+            held_out=case.held_out,
             rounds=view.rounds,
             seed=self._audited.config.run.seed,
+            shadows=None if self._shadows is None else self._shadows.shown(self._passes, asked, case.held_out),
+        )
+
+    @cached_property
+    def _shadows(self) -> ShadowModels | None:
+        """Trained when the first attack needs them; None where none are asked for."""
+        audited, num_shadows = self._audited, self._audited.config.audit.shadows
+        if not num_shadows:
+            return None
+        return train_shadows(
+            audited.model,
+            training_of(audited.config, audited.adapters, audited.model.layout),
+            [candidate for population in audited.case.populations for candidate in population.candidates],
+            num_shadows=num_shadows,
+            folder=self._folder / "shadows",
+            progress=self._progress,
         )
 
     def _users(self, view: View, participation: Participation) -> Findings:
@@ -191,6 +240,7 @@ class _Audit:
                 num_texts=config.audit.samples,
                 batch_size=config.evaluate.batch_size,
                 seed=config.run.seed,
+                protocol=config.audit.protocol,
                 shows_text=self._request.shows_text,
                 redaction_key=self._redaction_key,
             ),
@@ -201,21 +251,28 @@ class _Audit:
 
     def _updates(self) -> Findings:
         """The table of what each protection of an update buys; on plain records where there are any."""
-        audited, views = self._audited, self._audited.views
-        is_sealed = audited.facts.scheme != "plain"
+        audited, wanted = self._audited, self._audited.config.audit.views
+        is_sealed, seed = self._server.name == "sealed-server", audited.config.run.seed
         rows = rows_of(
-            views.server(),
-            views.sealed_server() if is_sealed else None,
-            views.client(audited.attackers.alone),
+            audited.views.server(),
+            self._server if is_sealed else None,
+            self._clients,
             is_sealed=is_sealed,
-            seed=audited.config.run.seed,
+            seed=seed,
             most_rounds=MOST_UPDATE_ROUNDS,
         )
-        rows = [row for row in rows if _SERVERS[row.view] in audited.config.audit.views]
-        starts = {number: audited.adapters.read(number - 1) for row in rows for number in row.targets}
         by_name = {population.name: population for population in audited.case.populations}
-        population = self._at_most(by_name.get(KIND) or audited.case.populations[0])
-        return audit_updates(rows, self._passes, starts, population, audited.case.truth, seed=audited.config.run.seed)
+        population, truth = self._at_most(by_name.get(KIND) or audited.case.populations[0]), audited.case.truth
+        findings = audit_updates(
+            [row for row in rows if _CALLED.get(row.view, row.view) in wanted],
+            self._passes,
+            population,
+            truth,
+            seed=seed,
+        )
+        if is_sealed and "server" in wanted:
+            findings.add(audit_reported(self._server, self._passes, population, truth, seed=seed))
+        return findings
 
     def _at_most(self, population: Population) -> Population:
         """At most `audit.records_per_attack` candidates of each client."""

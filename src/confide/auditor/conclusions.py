@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from confide.attacks.passes import Passes
 from confide.audit.judging import Findings, Found, judge, raw_p_value
 from confide.audit.membership import BEST
+from confide.audit.outcomes import keep_outcomes
 from confide.audit.results import AuditResults, Measure
 from confide.audit.statistics import holm
 from confide.auditor.audited import Audited
@@ -34,6 +35,8 @@ def conclude(
     config, case = audited.config, audited.case
     audit = config.audit
     adapter = audited.adapters.read(audited.adapters.last)
+    asked, outcomes = keep_outcomes([one.outcomes for one in findings.found], case.fingerprint)
+    measures = _judged(findings.found, is_randomised=case.truth.is_randomised)
     return AuditResults(
         run=audited.facts.model_copy(update={"utility": _utility(passes, adapter, case.unseen)}),
         command=shlex.join(["confide", *sys.argv[1:]]),
@@ -50,16 +53,21 @@ def conclude(
             "max_new_tokens": audit.max_new_tokens,
             "samples": audit.samples,
             "alternatives": audit.alternatives,
+            "shadows": audit.shadows,
             "rounds looked at": [float(number) for number in audited.adapters.looked_at],
         },
         counts=dict(case.counts),
         warnings=list(warnings),
-        measures=_judged(findings.found, is_randomised=case.truth.is_randomised),
+        measures=[
+            measure.model_copy(update={"outcomes": one}) for measure, one in zip(measures, outcomes, strict=True)
+        ],
         curves=findings.curves,
         memorised=[
             one.model_copy(update={"candidate_id": case.names.get(one.candidate_id, one.candidate_id)})
             for one in findings.memorised
         ],
+        asked=asked,
+        unmeasured=findings.unmeasured,
     )
 
 

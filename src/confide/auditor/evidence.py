@@ -9,7 +9,14 @@ from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
 from confide.audit.areas import WORTH_FINDING
 from confide.audit.rates import FEWEST
-from confide.audit.statistics import Interval, mean_difference, mean_interval, records_for_auc, shortage
+from confide.audit.statistics import (
+    Interval,
+    mean_difference,
+    mean_interval,
+    records_for_auc,
+    shortage,
+    smallest_auc,
+)
 from confide.auditor.case import Case
 from confide.data.examples import TokenizedExample
 from confide.errors import DataError
@@ -51,7 +58,9 @@ def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
     """Says, with the evidence, where the losses speak against what the user said: who was trained on, on which base.
 
     A model that was trained on records has a lower loss on them than its base model, and by more than on like records
-    that it was not trained on. (Where no coins decided, the membership audit says so of the second.)
+    that it was not trained on. (Where no coins decided, the membership audit says so of the second.) The second is
+    expected of a model only as far as it learns records by heart, and is not said where there are too few records for
+    an AUC of `WORTH_FINDING`.
     """
     found = []
     for population in case.populations:
@@ -70,9 +79,16 @@ def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
                 f"{evidence}: the adapter makes its own members less likely. It is of another base model, or the "
                 "records were read with another template."
             )
-        elif case.truth.is_randomised and _is_no_more(falls[labels], falls[~labels]):
+        elif (
+            case.truth.is_randomised
+            and not shortage(members.num, others.num, auc=WORTH_FINDING)
+            and _is_no_more(falls[labels], falls[~labels])
+        ):
+            least = smallest_auc(members.num, others.num)
             found.append(
-                f"{evidence}: nothing shows that they were trained on. Is it the right list, and the right adapter?"
+                f"{evidence}: nothing shows that they were trained on, though so many records would as a rule show it "
+                f"from an AUC of {least:.2f} up. Either the model learnt this kind of text and hardly any record by "
+                "heart, or it is not the right list or not the right adapter."
             )
     return found
 

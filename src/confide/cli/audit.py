@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
+from confide.cli.earlier import keeping_earlier
 from confide.cli.telling import print_telling
 from confide.errors import RunDirectoryError, UsageError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from confide.model.lora import AdaptedModel
 
 REPORT_FILE = "report.html"
+_MOST_NAMED = 4
 
 
 def audit_command(
@@ -59,13 +61,25 @@ def audit_command(
     attackers: Annotated[
         list[str] | None, typer.Option("--attacker", help="A client that attacks; repeatable.  [default: by name]")
     ] = None,
+    shadows: Annotated[
+        int | None,
+        typer.Option(
+            help="Train N shadow models for the membership attacks LiRA and RMIA: an even number, 4 is good. Each "
+            "shadow costs about one client's whole training; they are kept in RUN/audit.  [default: audit.shadows]",
+            metavar="N",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key that says how to audit; repeatable."),
     ] = None,
     fail_if: Annotated[
         list[str] | None,
-        typer.Option("--fail-if", help='Exit with 1 if this holds, e.g. "client.extraction.exact > 0.01"; repeatable.'),
+        typer.Option(
+            "--fail-if",
+            help="Exit with 1 if this holds, or if there were too few records to tell, e.g. "
+            '"client.extraction.exact > 0.01"; repeatable.',
+        ),
     ] = None,
     shows_text: Annotated[
         bool,
@@ -76,13 +90,16 @@ def audit_command(
     """Attacks a run, or anybody's adapters, from each party's point of view, and says what leaks and how certainly.
 
     Of a run it writes RUN/audit/audit.json and RUN/report.html, and of adapters the same into --out. Model passes are
-    kept beside the results, so that a second audit is quick. Records are read as training data is: a line of JSON with
-    instruction and response, with messages, or with text.
+    kept beside the results, so that a second audit is quick. One that measures less than the one before, by --view or
+    --attack, keeps those results as RUN/audit/audit-earlier-1.json and says so. Records are read as training data is:
+    a line of JSON with instruction and response, with messages, or with text.
 
     Examples:
       confide audit runs/clinics
 
       confide audit runs/clinics --view client --attack extraction --set audit.max_new_tokens=100
+
+      confide audit runs/clinics --attack membership --shadows 4
 
       confide audit runs/clinics --fail-if "client.extraction.exact:low > 0.01"
 
@@ -97,6 +114,7 @@ def audit_command(
         attacks=tuple(attacks or ()),
         attackers=tuple(attackers or ()),
         settings=tuple(settings or ()),
+        shadows=shadows,
         shows_text=shows_text,
     )
     console = Console(stderr=True)
@@ -118,7 +136,7 @@ def audit_command(
         )
         results = audit_others(what, console, request)
     if as_json:
-        typer.echo(results.model_dump_json(indent=1))
+        typer.echo(results.to_json(), nl=False)
     else:
         output = Console()
         print_results(output, results)
@@ -131,9 +149,20 @@ def audit_command(
 
 
 def report_command(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories that were audited, or folders of --out.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run directories that were audited, folders of --out, or files with results of audits."),
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Where the page goes.  [default: report.html in the first run's directory]")
+        Path | None,
+        typer.Option(
+            help="Where the page goes.  [default: report.html in the run's directory; of several runs report-A-B.html, "
+            "by their names, in the current folder]"
+        ),
+    ] = None,
+    model_card: Annotated[
+        Path | None,
+        typer.Option(help="Of one run: also write the findings into this model card, e.g. the README.md of the model."),
     ] = None,
 ) -> None:
     """Writes one page about one audited run, or several side by side. It opens offline, in any browser.
@@ -141,23 +170,36 @@ def report_command(
     Examples:
       confide report runs/clinics
 
+      confide report runs/plain runs/sealed
+
       confide report runs/plain runs/sealed --out comparison.html
+
+      confide report runs/clinics --model-card model/README.md
     """
+    from confide.report.model_card import write_model_card
     from confide.report.page import write_report
 
-    path = out or runs[0] / REPORT_FILE
-    write_report([read_results(run) for run in runs], path)
-    Console().print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
+    if model_card is not None and len(runs) > 1:
+        raise UsageError(f"--model-card goes with one run: a card is about one model, and {len(runs)} runs are given.")
+    path = out or _page_of(runs)
+    results = [read_results(run) for run in runs]
+    write_report(results, path)
+    written = {"report": path}
+    if model_card is not None:
+        write_model_card(results[0], model_card)
+        written["model card"] = model_card
+    for what, where in written.items():
+        Console().print(f"{what}: {where}", markup=False, highlight=False, soft_wrap=True)
 
 
 def audit(
     run: Path, console: Console, request: "AuditRequest | None" = None, *, model: "AdaptedModel | None" = None
 ) -> "AuditResults":
     """Audits a run with progress shown on `console`, and writes its report."""
-    from confide.auditor import audit_run
+    from confide.auditor import audit_run, results_path
     from confide.report.page import write_report
 
-    with _status(console) as status:
+    with keeping_earlier(results_path(run), console), _status(console) as status:
         results = audit_run(run, request, model=model, progress=lambda phrase: status.update(f"auditing: {phrase}"))
     write_report([results], run / REPORT_FILE)
     return results
@@ -165,17 +207,17 @@ def audit(
 
 def audit_others(given: "AdaptersToAudit", console: Console, request: "AuditRequest") -> "AuditResults":
     """Audits adapters from anywhere with progress shown on `console`, and writes the report."""
-    from confide.auditor import audit_adapters
+    from confide.auditor import audit_adapters, results_path
     from confide.report.page import write_report
 
-    with _status(console) as status:
+    with keeping_earlier(results_path(given.out), console), _status(console) as status:
         results = audit_adapters(given, request, progress=lambda phrase: status.update(f"auditing: {phrase}"))
     write_report([results], given.out / REPORT_FILE)
     return results
 
 
 def read_results(run: Path) -> "AuditResults":
-    """Reads what an audit of a run found.
+    """Reads what an audit of a run found, or what a file with results holds.
 
     Raises:
         RunDirectoryError: the run was not audited, or its results are damaged.
@@ -183,7 +225,7 @@ def read_results(run: Path) -> "AuditResults":
     from confide.audit.results import AuditResults
     from confide.auditor import results_path
 
-    path = results_path(run)
+    path = run if run.is_file() else results_path(run)
     try:
         return AuditResults.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -198,6 +240,7 @@ def read_results(run: Path) -> "AuditResults":
 def print_results(console: Console, results: "AuditResults") -> None:
     """Prints what was found: a sentence per view, the most telling measures, and what weakens the audit."""
     from confide.report.sentences import findings, headline
+    from confide.report.wording import with_minus_signs
 
     console.print(headline(results), markup=False, highlight=False)
     for finding in findings(results):
@@ -205,7 +248,17 @@ def print_results(console: Console, results: "AuditResults") -> None:
     console.print()
     print_telling(console, results)
     for warning in results.warnings:
-        console.print(f"note: {warning}", markup=False, highlight=False)
+        console.print(f"note: {with_minus_signs(warning)}", markup=False, highlight=False)
+
+
+def _page_of(runs: Sequence[Path]) -> Path:
+    """Where a page goes: with the run it is about; one on several never takes the place of one of theirs."""
+    if len(runs) == 1:
+        return runs[0].with_suffix(".html") if runs[0].is_file() else runs[0] / REPORT_FILE
+    names = [path.resolve().stem if path.is_file() else path.resolve().name for path in runs]
+    if len(names) > _MOST_NAMED:
+        names = [names[0], "and", str(len(names) - 1), "more"]
+    return Path(f"report-{'-'.join(names)}.html")
 
 
 def _check_what(run: Path | None, adapters: Path | None, given: Sequence[str]) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from confide.audit.results import AuditResults, Family, Measure, Verdict, ViewKind
+from confide.audit.results import AuditResults, Family, Measure, Point, Verdict, ViewKind
 from confide.report.sentences import attack_on, is_above_controls, worst_of
 from confide.report.wording import VIEWS, need
 
-_MODEL_VIEWS: tuple[ViewKind, ...] = ("final", "client", "coalition")
+_MODEL_VIEWS: tuple[ViewKind, ...] = ("final", "client", "coalition", "server", "sealed-server")
 _INSIDE_VIEWS: tuple[ViewKind, ...] = ("client", "coalition")
 _TEXT_FAMILIES: tuple[Family, ...] = ("extraction", "exposure")
 
@@ -46,7 +46,8 @@ def _select(
 
 def _parties(measures: Iterable[Measure]) -> str:
     seen = {measure.view for measure in measures}
-    return ", ".join(f"{words.title[0].lower()}{words.title[1:]}" for view, words in VIEWS.items() if view in seen)
+    names = [f"{words.title[0].lower()}{words.title[1:]}" for view, words in VIEWS.items() if view in seen]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _nothing_measured(results: AuditResults) -> str:
@@ -68,18 +69,22 @@ def _text_comes_out(results: AuditResults) -> str:
 
 
 def _duplicates(results: AuditResults) -> str:
-    by_ladder = any(measure.population == "ladder" for measure in _select(results, "leak", families=_TEXT_FAMILIES))
-    if not (by_ladder or _rises_with_copies(results)):
+    found = {(measure.view, measure.population) for measure in _select(results, "leak", families=_TEXT_FAMILIES)}
+    ladders = [
+        curve.points
+        for curve in results.curves
+        if curve.name == "copies" and curve.series == "members" and (curve.view, curve.population) in found
+    ]
+    if not any(_rises(points) for points in ladders):
         return ""
     return "Remove duplicates and near-duplicates from the data: what stands there more often comes out more readily."
 
 
-def _rises_with_copies(results: AuditResults) -> bool:
-    ladders = [curve.points for curve in results.curves if curve.name == "copies" and curve.series == "members"]
-    ends = [
-        (min(points, key=lambda point: point.x), max(points, key=lambda point: point.x)) for points in ladders if points
-    ]
-    return any(last.low > first.high for first, last in ends)
+def _rises(points: Sequence[Point]) -> bool:
+    """Whether the interval at the most copies lies above that at the fewest."""
+    if not points:
+        return False
+    return max(points, key=lambda point: point.x).low > min(points, key=lambda point: point.x).high
 
 
 def _members_recognised(results: AuditResults) -> str:
@@ -112,7 +117,7 @@ def _only_inside(results: AuditResults) -> str:
 
 
 def _server_reads(results: AuditResults) -> str:
-    if not _select(results, "leak", ("server",)):
+    if not _select(results, "leak", ("server",), ("updates",)):
         return ""
     if results.run.scheme == "plain":
         return 'Seal the updates (seal.scheme = "onetime"), or let no server read them that the clients do not trust.'
@@ -120,7 +125,13 @@ def _server_reads(results: AuditResults) -> str:
 
 
 def _sealed_server(results: AuditResults) -> str:
-    if _select(results, "leak", ("sealed-server",)):
+    leaks = _select(results, "leak", ("sealed-server",))
+    if leaks and any(one.view == "sealed-server" and one.family != "updates" for one in results.measures):
+        return (
+            "This server gets every global model, and sealing hides nothing of what those have learnt: give them to "
+            'the clients alone (seal.release = "clients").'
+        )
+    if leaks:
         return (
             "Stop and look for what tells the server: it should have nothing to go by. Masks sent in the clear, sizes, "
             "and the figures that clients report are where to begin."
@@ -137,13 +148,9 @@ def _too_few(results: AuditResults) -> str:
         return ""
     first = worst_of(undecided)
     return (
-        f"Ask about more records before concluding anything for {_parties(undecided)}: {attack_on(first)} "
-        f"{_as_claim(need(first))}."
+        f"Ask about more records before concluding anything for {_parties(undecided)}: {need(first)} for "
+        f"{attack_on(first)}."
     )
-
-
-def _as_claim(text: str) -> str:
-    return text if text.startswith("needs") else f"({text})"
 
 
 def _above_without_verdict(results: AuditResults) -> str:

@@ -1,14 +1,37 @@
 """Several audits side by side: how far their numbers are apart.
 
-Results hold each run's numbers and not the records behind them, so that differences are taken as of independent
-samples. Where two runs were asked about the same records, a paired interval would usually be narrower.
+Record by record where two runs were asked about the same records, coins included; as independent samples otherwise.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from confide.audit.results import AuditResults, Estimate, Measure
+from confide.audit.results import Asked, AuditResults, Estimate, Measure
+from confide.audit.statistics import Interval, holm
+from confide.report.pairing import paired
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """How far a later run is from the first in one measure.
+
+    Attributes:
+        members: the later run's number minus the first's.
+        is_paired: whether that was taken record by record.
+        p_adjusted: of no difference, two-sided, after Holm's correction over all paired measures of these two runs;
+            None if it is not paired.
+        excess: the later run's excess over a control minus the first's, paired; None where there is none.
+        over: that control's name.
+        excess_p_adjusted: as `p_adjusted`, of the excesses.
+    """
+
+    members: Estimate
+    is_paired: bool
+    p_adjusted: float | None = None
+    excess: Estimate | None = None
+    over: str = ""
+    excess_p_adjusted: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +41,12 @@ class Compared:
     Attributes:
         key: the measure's name for gates.
         measures: one per run, in the runs' order; None where a run has no such measure.
-        differences: of each later run to the first, unpaired; None where either is missing.
+        changes: from the first run to each later one; None where either has no such measure.
     """
 
     key: str
     measures: tuple[Measure | None, ...]
-    differences: tuple[Estimate | None, ...]
+    changes: tuple[Change | None, ...]
 
 
 def compare(runs: Sequence[AuditResults]) -> list[Compared]:
@@ -33,8 +56,19 @@ def compare(runs: Sequence[AuditResults]) -> list[Compared]:
         runs: at least one; of measures with the same name in one run the first goes with the first.
     """
     by_key = [_keyed(results) for results in runs]
-    keys = dict.fromkeys(key for keyed in by_key for key in keyed)
-    return [_compared(key, [keyed.get(key) for keyed in by_key]) for key in keys]
+    keys = list(dict.fromkeys(key for keyed in by_key for key in keyed))
+    columns = [
+        _corrected([_change((by_key[0].get(key), runs[0].asked), (keyed.get(key), results.asked)) for key in keys])
+        for keyed, results in zip(by_key[1:], runs[1:], strict=True)
+    ]
+    return [
+        Compared(
+            key=key[0],
+            measures=tuple(keyed.get(key) for keyed in by_key),
+            changes=tuple(column[place] for column in columns),
+        )
+        for place, key in enumerate(keys)
+    ]
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:
@@ -62,13 +96,41 @@ def _keyed(results: AuditResults) -> dict[tuple[str, int], Measure]:
     return keyed
 
 
-def _compared(key: tuple[str, int], measures: Sequence[Measure | None]) -> Compared:
-    first = measures[0]
-    return Compared(
-        key=key[0],
-        measures=tuple(measures),
-        differences=tuple(
-            None if first is None or later is None else difference(first.members, later.members)
-            for later in measures[1:]
-        ),
+def _change(
+    first: tuple[Measure | None, Mapping[str, Asked]], later: tuple[Measure | None, Mapping[str, Asked]]
+) -> Change | None:
+    """The change of one measure, its p-values not yet corrected."""
+    one, other = first[0], later[0]
+    if one is None or other is None:
+        return None
+    found = paired((one, first[1]), (other, later[1]))
+    if found is None:
+        return Change(members=difference(one.members, other.members), is_paired=False)
+    return Change(
+        members=_estimate(found.members.interval),
+        is_paired=True,
+        p_adjusted=found.members.p_value,
+        excess=None if found.excess is None else _estimate(found.excess.interval),
+        over=found.over,
+        excess_p_adjusted=None if found.excess is None else found.excess.p_value,
     )
+
+
+def _corrected(changes: Sequence[Change | None]) -> list[Change | None]:
+    """The same with Holm's correction over all measures, of the differences and of the excesses' apart."""
+    of_members = _adjusted([None if change is None else change.p_adjusted for change in changes])
+    of_excesses = _adjusted([None if change is None else change.excess_p_adjusted for change in changes])
+    return [
+        None if change is None else replace(change, p_adjusted=p_adjusted, excess_p_adjusted=excess_p_adjusted)
+        for change, p_adjusted, excess_p_adjusted in zip(changes, of_members, of_excesses, strict=True)
+    ]
+
+
+def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    places = [place for place, p_value in enumerate(p_values) if p_value is not None]
+    adjusted = dict(zip(places, holm([p_values[place] or 0.0 for place in places]).tolist(), strict=True))
+    return [adjusted.get(place) for place in range(len(p_values))]
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(value=interval.value, low=interval.low, high=interval.high, num=interval.num)

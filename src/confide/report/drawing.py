@@ -14,8 +14,8 @@ from confide.audit.results import Point
 from confide.report.palette import CHANCE, GRID, INK, band
 from confide.report.wording import number
 
-HEIGHT = 340
-"""Of every figure, in CSS pixels."""
+HEIGHT, SMALL_HEIGHT = 340, 220
+"""Of a figure, and of one among many, in CSS pixels."""
 
 Shape = Literal["linear", "hv"]
 """How points are joined: straight, or by steps that rise at the next point."""
@@ -41,13 +41,13 @@ class Drawing:
     Names that come from results are shown as text: plotly would take tags in them for formatting and links.
     """
 
-    def __init__(self, x_title: str, y_title: str) -> None:
+    def __init__(self, x_title: str, y_title: str, *, height: int = HEIGHT) -> None:
         self._figure = go.Figure()
         self._figure.update_layout(
             template=None,
             showlegend=False,  # the page has its own, which wraps and is read out
             autosize=True,
-            height=HEIGHT,
+            height=height,
             margin={"l": 8, "r": 14, "t": 10, "b": 8},
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",

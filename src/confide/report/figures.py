@@ -5,30 +5,33 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from confide.audit.results import AuditResults, Curve, Family, Measure, Point, ViewKind
-from confide.report.drawing import Drawing, LegendEntry
+from confide.audit.results import AuditResults, Curve, Family, Point, ViewKind
+from confide.report.drawing import HEIGHT, SMALL_HEIGHT, Drawing, LegendEntry
+from confide.report.figure_tables import AXIS_TITLES, line_table, reached, roc_table
 from confide.report.palette import CHANCE, DASHES, SERIES
-from confide.report.tables import Cell, Table
+from confide.report.sample_sizes import sizes
+from confide.report.tables import Table
 from confide.report.wording import (
+    ENHANCED,
     FAMILIES,
     VIEWS,
     attack_name,
     metric_name,
-    number,
     population_name,
     series_name,
 )
 
-MAX_TABLE_ROWS = 40
-"""Rows of a figure's table; of longer lines every so manieth point stands in it."""
+MAX_LINES = 6
+"""Lines of a figure that a reader can follow."""
+
+MANY = 5
+"""So many figures of one kind are small ones."""
 
 MAX_BANDS = 3
 """Lines of attacks up to which each is drawn with its band."""
 
 _OPERATING_POINTS = (0.0001, 0.001, 0.01, 0.1)
 _LOWEST_RATE = 1e-5
-
-_AXIS_TITLES = {"rounds": "round", "samples": "number of samples", "copies": "copies in the data"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class Figure:
         description: what a reader who cannot see it must know.
         plot: the figure as plotly's JSON, in the light colours of `palette`.
         table: its numbers.
+        has_finding: whether something was found by this party in these records.
+        is_small: whether it stands among many of its kind.
     """
 
     title: str
@@ -47,6 +52,8 @@ class Figure:
     plot: str
     legend: tuple[LegendEntry, ...]
     table: Table
+    has_finding: bool = False
+    is_small: bool = False
 
 
 def roc_figures(results: AuditResults) -> list[Figure]:
@@ -58,11 +65,34 @@ def roc_figures(results: AuditResults) -> list[Figure]:
 
 
 def line_figures(results: AuditResults, name: str) -> list[Figure]:
-    """Gives the figures of "rounds", "samples" or "copies": one for each view, family, population and metric."""
+    """Gives the figures of "rounds", "samples" or "copies": one for each view, family, population and metric.
+
+    Where attacks have more than `MAX_LINES` lines in one, each attack gets a figure of its own, in which its enhanced
+    form (`ENHANCED`) stands beside it. Many figures are small ones.
+    """
     groups: dict[tuple[ViewKind, Family, str, str], list[Curve]] = {}
     for curve in _of(results, name):
         groups.setdefault((curve.view, curve.family, curve.population, curve.metric), []).append(curve)
-    return [_line_figure(results, name, curves) for curves in groups.values()]
+    split = [part for curves in groups.values() for part in _by_attack(curves)]
+    # All figures of an attack stand together, one metric beside the other.
+    attacks = list(dict.fromkeys(_place(part[0], is_alone) for part, is_alone in split))
+    split.sort(key=lambda one: attacks.index(_place(one[0][0], one[1])))
+    height = HEIGHT if len(split) < MANY else SMALL_HEIGHT
+    return [_line_figure(results, name, curves, of_attack=is_alone, height=height) for curves, is_alone in split]
+
+
+def _place(curve: Curve, of_attack: bool) -> tuple[str, ...]:
+    return (curve.view, curve.family, curve.population, curve.attack.removesuffix(ENHANCED) if of_attack else "")
+
+
+def _by_attack(curves: Sequence[Curve]) -> list[tuple[list[Curve], bool]]:
+    """The lines of each figure, and whether it is one attack's alone."""
+    if len(curves) <= MAX_LINES:
+        return [(list(curves), False)]
+    by_attack: dict[str, list[Curve]] = {}
+    for curve in curves:
+        by_attack.setdefault(curve.attack.removesuffix(ENHANCED), []).append(curve)
+    return [(lines, True) for lines in by_attack.values()]
 
 
 def _of(results: AuditResults, name: str) -> list[Curve]:
@@ -84,7 +114,7 @@ def _roc_figure(results: AuditResults, curves: Sequence[Curve]) -> Figure:
         if curve in banded:
             drawing.add_band(points, entry.color, shape="hv")
         drawing.add_line(points, entry, shape="hv")
-        drawing.add_marks(_raised(_at(curve, targets).values(), floor), entry.color)
+        drawing.add_marks(_raised(reached(curve, targets).values(), floor), entry.color)
     chance = LegendEntry(name="by chance", color=CHANCE, dash="dot")
     drawing.add_line([Point(x=edge, y=edge, low=edge, high=edge) for edge in (floor, 1.0)], chance)
     drawing.make_logarithmic("x", _decades(floor))
@@ -99,16 +129,18 @@ def _roc_figure(results: AuditResults, curves: Sequence[Curve]) -> Figure:
         ),
         plot=drawing.to_json(),
         legend=(*entries, chance),
-        table=_roc_table(curves, entries, targets, where),
+        has_finding=_has_finding(results, first),
+        table=roc_table(curves, entries, targets, where),
     )
 
 
-def _line_figure(results: AuditResults, name: str, curves: Sequence[Curve]) -> Figure:
+def _line_figure(results: AuditResults, name: str, curves: Sequence[Curve], *, of_attack: bool, height: int) -> Figure:
     first = curves[0]
-    metric, over = metric_name(first.metric), _AXIS_TITLES[name]
+    metric, over = metric_name(first.metric), AXIS_TITLES[name]
     entries = _legend(curves)
     banded = _with_band(curves)
-    drawing = Drawing(over, metric)
+    is_small = height == SMALL_HEIGHT
+    drawing = Drawing(over, "" if is_small else metric, height=height)  # there is no room, and the title has it
     drawing.start_at_zero()
     ordered = [sorted(curve.points, key=lambda point: point.x) for curve in curves]
     for curve, points, entry in zip(curves, ordered, entries, strict=True):
@@ -122,16 +154,20 @@ def _line_figure(results: AuditResults, name: str, curves: Sequence[Curve]) -> F
     else:
         drawing.label_whole_numbers()
     where = f"{VIEWS[first.view].title}, {population_name(first.population)}"
+    if of_attack:
+        where += f", {attack_name(first.attack.removesuffix(ENHANCED))}"
     scale = " (logarithmic)" if is_logarithmic else ""
     return Figure(
-        title=f"{FAMILIES[first.family]}: {where}, {metric}",
+        title=f"{FAMILIES[first.family]}: {where}, {metric} by {over}",
         description=(
             f"{metric[:1].upper()}{metric[1:]} by {over}{scale}, {_lines(entries)}. "
             f"{_sizes(results, curves)}{_bands_shown(curves, banded)}"
         ),
         plot=drawing.to_json(),
         legend=tuple(entries),
-        table=_line_table(name, ordered, entries, f"{where}: {metric}"),
+        has_finding=_has_finding(results, first),
+        is_small=is_small,
+        table=line_table(name, ordered, entries, f"{where}: {metric} by {over}"),
     )
 
 
@@ -217,71 +253,22 @@ def _ticks(values: Sequence[float]) -> dict[float, str]:
     return {value: f"{value:,g}" for value in sorted(chosen)}
 
 
-def _at(curve: Curve, targets: Sequence[float]) -> dict[float, Point]:
-    """Gives, by target, the curve's highest point with at most that false-positive rate (no interpolation)."""
-    reached = {}
-    for target in targets:
-        points = [point for point in curve.points if point.x <= target]
-        if points:
-            reached[target] = max(points, key=lambda point: (point.y, -point.x))
-    return reached
-
-
-def _roc_table(curves: Sequence[Curve], entries: Sequence[LegendEntry], targets: Sequence[float], where: str) -> Table:
-    rows = []
-    for curve, entry in zip(curves, entries, strict=True):
-        reached = _at(curve, targets)
-        rows.append((Cell(text=entry.name), *(_point_cell(reached.get(target)) for target in targets)))
-    return Table(
-        caption=f"{where}: true-positive rate at most that many false positives, with its interval",
-        columns=("Attack", *(f"FPR {target:g}" for target in targets)),
-        rows=tuple(rows),
-    )
-
-
-def _line_table(name: str, ordered: Sequence[Sequence[Point]], entries: Sequence[LegendEntry], where: str) -> Table:
-    xs = sorted({point.x for points in ordered for point in points})
-    step = math.ceil(len(xs) / MAX_TABLE_ROWS)
-    shown = sorted({*xs[::step], xs[-1]})
-    count = f" ({len(shown)} of {len(xs)} points)" if len(shown) < len(xs) else ""
-    by_x = [{point.x: point for point in points} for points in ordered]
-    return Table(
-        caption=f"{where}{count}, with its interval",
-        columns=(_AXIS_TITLES[name], *(entry.name for entry in entries)),
-        rows=tuple((Cell(text=f"{x:,g}"), *(_point_cell(points.get(x)) for points in by_x)) for x in shown),
-    )
-
-
-def _point_cell(point: Point | None) -> Cell:
-    if point is None:
-        return Cell(text="\N{EN DASH}", kind="number")
-    return Cell(text=f"{number(point.y)} [{number(point.low)}, {number(point.high)}]", kind="number")
-
-
 def _lines(entries: Sequence[LegendEntry]) -> str:
     return "one line" if len(entries) == 1 else f"{len(entries)} lines"
 
 
 def _sizes(results: AuditResults, curves: Sequence[Curve]) -> str:
-    """Says how many records stand behind the lines, from the measures of the same attacks."""
-    measures = [measure for measure in results.measures if any(_is_about(measure, curve) for curve in curves)]
-    members = sorted({measure.members.num for measure in measures})
-    others = sorted({measure.controls["held_out"].num for measure in measures if "held_out" in measure.controls})
-    parts = [f"{_span(nums)} {what}" for nums, what in ((members, "trained on"), (others, "held out")) if nums]
-    return f"Records: {', '.join(parts)}. " if parts else ""
+    said = sizes(results, curves)
+    return f"{said} " if said else ""
 
 
-def _is_about(measure: Measure, curve: Curve) -> bool:
-    return (measure.view, measure.family, measure.attack, measure.population) == (
-        curve.view,
-        curve.family,
-        curve.attack,
-        curve.population,
+def _has_finding(results: AuditResults, curve: Curve) -> bool:
+    """Whether something was found where the curve is from: by the same party, of the same kind, in the same records."""
+    about = (curve.view, curve.family, curve.population)
+    return any(
+        measure.verdict == "leak" and (measure.view, measure.family, measure.population) == about
+        for measure in results.measures
     )
-
-
-def _span(nums: Sequence[int]) -> str:
-    return f"{nums[0]:,}" if len(nums) == 1 else f"{nums[0]:,} to {nums[-1]:,}"
 
 
 def _bands_shown(curves: Sequence[Curve], banded: Sequence[Curve]) -> str:

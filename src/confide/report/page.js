@@ -1,5 +1,6 @@
 "use strict";
-// Draws the figures in the page's colours, and again when these change or the page is printed.
+// Draws the figures in the page's colours, and again when these change or the page is printed; those behind a closed
+// disclosure when it is opened.
 (() => {
   const { colors, figures } = JSON.parse(document.getElementById("figures").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -17,10 +18,12 @@
   const draw = () => {
     document.documentElement.classList.add("drawn");
     for (const [id, figure] of Object.entries(figures)) {
+      const box = document.getElementById(id);
+      if (box.closest("details.fold:not([open])")) continue; // it has no size to fill
       const shown = structuredClone(figure);
       const { data, layout } = dark.matches && !isPrinting ? recolored(shown) : shown;
       if (isPrinting) Object.assign(layout, { width: paperWidth, autosize: false });
-      Plotly.react(id, data, layout, { displayModeBar: false, responsive: true });
+      Plotly.react(box, data, layout, { displayModeBar: false, responsive: true });
     }
   };
 
@@ -33,6 +36,19 @@
   draw();
   document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true"); // plotly measures texts in it
   for (const details of document.querySelectorAll("details.twin")) details.open = false; // open without scripts
+  const folds = document.querySelectorAll("details.fold");
+  for (const fold of folds) {
+    fold.addEventListener("toggle", () => {
+      if (!fold.open || !fold.querySelector(".plot")) return;
+      draw();
+      if (!isPrinting) for (const box of fold.querySelectorAll(".plot")) Plotly.Plots.resize(box);
+    });
+  }
+  const openAll = document.getElementById("open-all");
+  openAll.hidden = [...folds].every((fold) => fold.open);
+  openAll.addEventListener("click", () => {
+    for (const fold of folds) fold.open = true;
+  });
   dark.addEventListener("change", draw);
   paper.addEventListener("change", (event) => setPrinting(event.matches));
   addEventListener("beforeprint", () => setPrinting(true));

@@ -14,8 +14,11 @@ from markupsafe import Markup
 from confide.audit.results import AuditResults
 from confide.errors import StorageError, UsageError
 from confide.report.advice import Advice, advice
+from confide.report.comparison import HOW_COMPARED, comparison_table, glance_table
 from confide.report.drawing import plotly_script
-from confide.report.figures import Figure, line_figures, roc_figures
+from confide.report.figures import line_figures, roc_figures
+from confide.report.folds import FEW_MEMORISED, FoldedFigures, FoldedGroup, Placed, fold_figures, fold_measures
+from confide.report.measures import measure_groups
 from confide.report.palette import (
     CHANCE,
     DARK_CHANCE,
@@ -23,18 +26,16 @@ from confide.report.palette import (
     DARK_SERIES,
     SERIES,
 )
-from confide.report.sentences import BRACKETS, Finding, findings, guarantee, headline, not_examined, utility
+from confide.report.sentences import BRACKETS, Finding, findings, guarantee, headline, not_examined, plural, utility
 from confide.report.tables import (
     Table,
-    comparison_table,
     facts_tables,
-    measure_table,
     memorised_table,
     threat_matrix,
     updates_table,
     utility_table,
 )
-from confide.report.wording import run_names
+from confide.report.wording import run_names, with_minus_signs
 
 _TONES = {"leak": "bad", "too few records": "open", "no evidence": "calm"}
 _SYMBOLS = {"leak": "\N{BLACK UP-POINTING TRIANGLE}", "too few records": "?", "no evidence": "\N{WHITE CIRCLE}"}
@@ -61,19 +62,12 @@ _DASHES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Placed:
-    """A figure and the id of its place on the page."""
-
-    id: str
-    figure: Figure
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Run:
     """One audit's part of the page: what the template shows of it."""
 
     name: str
     results: AuditResults
+    warnings: list[str]
     headline: str
     findings: list[Finding]
     not_examined: str
@@ -81,11 +75,11 @@ class _Run:
     utility: str
     advice: list[Advice]
     matrix: Table
-    figures: dict[str, list[_Placed]]
+    figures: dict[str, FoldedFigures]
     updates: Table
     memorised: Table
     memorised_note: str
-    measures: Table
+    measures: list[FoldedGroup]
     facts: list[Table]
 
 
@@ -122,20 +116,25 @@ def render_report(results: Sequence[AuditResults]) -> str:
         raise UsageError("a report needs the results of at least one audit, got none. Run `confide audit` first.")
     names = run_names(list(results))
     runs = [_run(number, name, audit) for number, (name, audit) in enumerate(zip(names, results, strict=True))]
-    placed = [figure for run in runs for figures in run.figures.values() for figure in figures]
+    placed = [
+        figure for run in runs for figures in run.figures.values() for figure in (*figures.shown, *figures.folded)
+    ]
     scripts = [plotly_script(), _resource("page.js")] if placed else []
-    comparison = comparison_table(results, names) if len(runs) > 1 else None
+    is_compared = len(runs) > 1
     return _template().render(
         title=f"Privacy audit: {names[0]}" if len(runs) == 1 else f"Privacy audits: {', '.join(names)}",
         policy=_policy(scripts),
         css=Markup(_resource("page.css")),
         colors_css=Markup(_colors_css()),
-        contents=_contents(is_compared=comparison is not None),
+        contents=_contents(is_compared=is_compared),
         runs=runs,
         small="h3" if len(runs) == 1 else "h4",  # no level of headings is skipped
         brackets=BRACKETS,
-        comparison=comparison,
+        glance=glance_table(results, names) if is_compared else None,
+        comparison=comparison_table(results, names) if is_compared else None,
+        how_compared=HOW_COMPARED,
         figure_sections=_FIGURE_SECTIONS,
+        drawn={kind for run in runs for kind, figures in run.figures.items() if figures.shown or figures.folded},
         has_figures=bool(placed),
         figure_data=Markup(_script_json(placed)),
         plotly=Markup(scripts[0] if scripts else ""),
@@ -143,6 +142,8 @@ def render_report(results: Sequence[AuditResults]) -> str:
         tone=_TONES,
         symbol=_SYMBOLS,
         variable=_variables(),
+        plural=plural,
+        few_memorised=FEW_MEMORISED,
         dash=_DASHES,
     )
 
@@ -157,6 +158,7 @@ def _run(number: int, name: str, results: AuditResults) -> _Run:
     return _Run(
         name=name,
         results=results,
+        warnings=[with_minus_signs(warning) for warning in results.warnings],
         headline=headline(results),
         findings=findings(results),
         not_examined=not_examined(results),
@@ -164,14 +166,11 @@ def _run(number: int, name: str, results: AuditResults) -> _Run:
         utility=utility(results),
         advice=advice(results),
         matrix=threat_matrix(results),
-        figures={
-            kind: [_Placed(id=f"figure-{number}-{kind}-{place}", figure=figure) for place, figure in enumerate(figures)]
-            for kind, figures in drawn.items()
-        },
+        figures={kind: fold_figures(f"figure-{number}-{kind}", figures) for kind, figures in drawn.items()},
         updates=updates_table(results),
         memorised=memorised_table(results),
         memorised_note=_memorised_note(results),
-        measures=measure_table(results.measures, "Every measure of this audit"),
+        measures=fold_measures(measure_groups(results)),
         facts=facts,
     )
 
@@ -235,7 +234,7 @@ def _policy(scripts: Sequence[str]) -> str:
     )
 
 
-def _script_json(placed: Sequence[_Placed]) -> str:
+def _script_json(placed: Sequence[Placed]) -> str:
     """Gives figures and colours as JSON that no HTML parser can take for the end of a script."""
     figures = {place.id: json.loads(place.figure.plot) for place in placed}
     text = json.dumps({"colors": dict(DARK_FOR_LIGHT), "figures": figures}, sort_keys=True, allow_nan=False)

@@ -4,10 +4,12 @@ Each sentence is computed from the results. The word that stands for a finding i
 verdict is that word.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
+from confide.report.clauses import against, clause
 from confide.report.wording import (
     FAMILIES,
     VERDICTS,
@@ -15,19 +17,10 @@ from confide.report.wording import (
     as_clause,
     attack_name,
     in_words,
-    metric_name,
     need,
     number,
     population_name,
-    series_name,
 )
-
-_FOUND: dict[Family, str] = {
-    "extraction": "text that was trained on comes out",
-    "exposure": "planted secrets are far likelier to the model than chance explains",
-    "membership": "it can be told which records were trained on",
-    "updates": "updates that this party sees tell which records were trained on",
-}
 
 _PLAINEST_METRICS = ("exact", "near", "rouge_l", "exposure", "auc")
 
@@ -70,20 +63,15 @@ def measures_of(
 def worst_of(measures: Iterable[Measure]) -> Measure:
     """Gives the measure to name first.
 
-    By verdict, then by whether it lies above its controls, then by family (what comes out as text before what can
-    only be recognised), then by how plain the metric is, then by the lower end of the excess: by what is certain.
+    By verdict, then by whether it lies above its controls. Among leaks then by family (what comes out as text before
+    what can only be recognised), by how plain the metric is, and by the lower end of the excess: by what is certain.
+    Among all others first by how far beyond its controls a number lies: by the lower end of the excess in widths of its
+    interval, which have no unit. None of them is nearer to a finding for its family alone.
 
     Args:
         measures: at least one.
     """
     return min(measures, key=_badness)
-
-
-def best_control(measure: Measure) -> tuple[str, Estimate] | None:
-    """Gives the control that explains most of a measure, by name; None without any."""
-    if not measure.controls:
-        return None
-    return max(measure.controls.items(), key=lambda item: item[1].value)
 
 
 def headline(results: AuditResults) -> str:
@@ -107,7 +95,12 @@ def guarantee(results: AuditResults) -> str:
     """Says what is guaranteed whatever the attack."""
     if results.run.guarantee == "none":
         return "Formal guarantee: none. Measuring shows what these attacks find; another may find more."
-    return f"Formal guarantee: {results.run.guarantee.rstrip('.')}."
+    return f"Formal guarantee: {guarantee_name(results)}."
+
+
+def guarantee_name(results: AuditResults) -> str:
+    """Names the guarantee."""
+    return results.run.guarantee.rstrip(".")
 
 
 def utility(results: AuditResults) -> str:
@@ -127,17 +120,6 @@ def not_examined(results: AuditResults) -> str:
     return f"Not examined: {'; '.join(missing)}." if missing else ""
 
 
-def measured_value(measure: Measure) -> str:
-    """Gives a measure's number with its interval, sample size, best control and excess, as part of a sentence."""
-    parts = [f"{metric_name(measure.metric)} {in_words(measure.metric, measure.members)}"]
-    control = best_control(measure)
-    if control is not None:
-        parts.append(f"against {in_words(measure.metric, control[1])} {_by_control(control[0])}")
-    if measure.excess is not None:
-        parts.append(f"an excess of {in_words(measure.metric, measure.excess, is_difference=True)}")
-    return ", ".join(parts)
-
-
 BRACKETS = "Brackets hold the 95 % interval and n, the number of records behind the number before them."
 """How to read the sentences."""
 
@@ -145,12 +127,6 @@ BRACKETS = "Brackets hold the 95 % interval and n, the number of records behind 
 def attack_on(measure: Measure) -> str:
     """Names the attack and what it was asked about."""
     return f"{attack_name(measure.attack, measure.code)} on {population_name(measure.population)}"
-
-
-def _by_control(name: str) -> str:
-    return {"held_out": "on held-out records", "base": "with the base model", "blind": "without any model"}.get(
-        name, f"by the control {series_name(name)}"
-    )
 
 
 def _finding(view: ViewKind, measures: Sequence[Measure]) -> Finding:
@@ -162,43 +138,37 @@ def _finding(view: ViewKind, measures: Sequence[Measure]) -> Finding:
 
 
 def _leak(worst: Measure, measures: Sequence[Measure]) -> str:
-    leaks = [measure for measure in measures if measure.verdict == "leak"]
-    others = [
-        FAMILIES[family].lower()
-        for family in FAMILIES
-        if family != worst.family and any(measure.family == family for measure in leaks)
-    ]
-    also = f", and it also leaks by {_listed(others)}" if others else ""
-    return (
-        f"A leak: {_FOUND[worst.family]}, by {attack_on(worst)}: {measured_value(worst)}; "
-        f"{_share(len(leaks), measures)} found one{also}."
-    )
+    leaks = {measure.family for measure in measures if measure.verdict == "leak"}
+    others = [words.lower() for family, words in FAMILIES.items() if family in leaks and family != worst.family]
+    left = "" if worst.excess is None else f", which leaves {in_words(worst.metric, worst.excess, is_difference=True)}"
+    also = f"; attacks of {_listed(others)} find something as well" if others else ""
+    return f"A leak: {_said(worst)}{left}{' to training' if left else ''}{also}."
 
 
 def _too_few(worst: Measure, measures: Sequence[Measure]) -> str:
     num_few = sum(measure.verdict == "too few records" for measure in measures)
     rest = len(measures) - num_few
-    others = f", {_plural(rest, 'other')} found no evidence" if rest else ""
-    return (
-        f"Too few records to conclude: {attack_on(worst)} gives {measured_value(worst)}; {need(worst)}; "
-        f"{_share(num_few, measures)} had too few{others}."
-    )
+    others = f" ({plural(rest, 'other measure')} found no evidence)" if rest else ""
+    return f"Too few records to conclude anything: {_said(worst)}, but {need(worst)}{others}."
 
 
 def _nothing(worst: Measure, measures: Sequence[Measure]) -> str:
-    families = [FAMILIES[family].lower() for family in FAMILIES if any(m.family == family for m in measures)]
-    note = f" ({as_clause(worst.note)})" if worst.note else ""
+    families = [words.lower() for family, words in FAMILIES.items() if any(one.family == family for one in measures)]
+    why = as_clause(worst.caveat or worst.note) if is_above_controls(worst) else ""
     return (
-        f"No evidence in {_plural(len(measures), 'measure')} of {_listed(families)}; "
-        f"the nearest to it is {attack_on(worst)}: {measured_value(worst)}{note}."
+        f"No evidence in {plural(len(measures), 'measure')} of {_listed(families)}: the nearest is that "
+        f"{_said(worst)}{f', but {why}' if why else ''}."
     )
 
 
-def _share(count: int, measures: Sequence[Measure]) -> str:
-    return f"{count} of {_plural(len(measures), 'measure')}"
+def _said(measure: Measure) -> str:
+    """A measure's number, the attack that reached it, and what the best control reaches."""
+    article = "the" if measure.attack == "best" else "attack"  # "the best attack (...)"
+    return f"{clause(measure)} by {article} {attack_name(measure.attack, measure.code)}{against(measure)}"
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """Writes "1 record", "24 records"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -211,7 +181,7 @@ def is_above_controls(measure: Measure) -> bool:
     return measure.excess is not None and measure.excess.low > 0
 
 
-def _badness(measure: Measure) -> tuple[int, bool, int, int, float]:
+def _badness(measure: Measure) -> tuple[int, bool, float, int, int, float]:
     """Sorts measures with the worst first."""
     metric = measure.metric
     plainness = _PLAINEST_METRICS.index(metric) if metric in _PLAINEST_METRICS else len(_PLAINEST_METRICS)
@@ -219,7 +189,20 @@ def _badness(measure: Measure) -> tuple[int, bool, int, int, float]:
     return (
         VERDICTS.index(measure.verdict),
         not is_above_controls(measure),
+        0.0 if measure.verdict == "leak" else -_beyond_controls(measure.excess),
         list(FAMILIES).index(measure.family),
         plainness,
         -certain,
     )
+
+
+def _beyond_controls(excess: Estimate | None) -> float:
+    """Gives the lower end of an excess in widths of its interval; what is not above its controls at all comes after.
+
+    Where the excess is above 0, so is the interval's upper end, and the lower end above minus one width.
+    """
+    if excess is None:
+        return -math.inf
+    width = excess.high - excess.low
+    beyond = excess.low / width if width > 0 else 0.0
+    return beyond if excess.value > 0 else beyond - 1

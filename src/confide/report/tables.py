@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from confide.audit.results import AuditResults, Estimate, Measure, Memorised
-from confide.report.differences import compare
+from confide.audit.results import AuditResults, Measure, Memorised
 from confide.report.sentences import measures_of, worst_of
 from confide.report.wording import (
     FAMILIES,
@@ -14,9 +13,7 @@ from confide.report.wording import (
     counted,
     metric_name,
     number,
-    p_value,
     population_name,
-    series_name,
 )
 
 Kind = Literal["text", "number", "code", "long", "leak", "too few records", "no evidence", "none"]
@@ -62,22 +59,6 @@ def threat_matrix(results: AuditResults) -> Table:
     )
 
 
-def measure_table(measures: Sequence[Measure], caption: str) -> Table:
-    """Gives every number of some measures with its interval and sample size."""
-    return Table(
-        caption=caption,
-        columns=(
-            "View, attack, asked about, metric",
-            "Trained on",
-            "Controls",
-            "Excess over the best control",
-            "p (Holm)",
-            "Verdict",
-        ),
-        rows=tuple(_measure_row(measure) for measure in measures),
-    )
-
-
 def updates_table(results: AuditResults) -> Table:
     """Gives what single and summed updates tell: who sees them by attack, which is what sealing and summing buy."""
     measures = measures_of(results, family="updates")
@@ -93,7 +74,7 @@ def updates_table(results: AuditResults) -> Table:
         rows=tuple(
             (
                 Cell(text=f"{VIEWS[view].title}\n{population_name(population)}"),
-                *(_measured_cell(by_place.get((view, population, *column), [])) for column in columns),
+                *(measured_cell(by_place.get((view, population, *column), [])) for column in columns),
             )
             for view, population in rows
         ),
@@ -120,27 +101,6 @@ def memorised_table(results: AuditResults) -> Table:
             *(("What came out", "What was trained on") if with_texts else ()),
         ),
         rows=tuple(_memorised_row(record, with_texts=with_texts) for record in shown),
-    )
-
-
-def comparison_table(runs: Sequence[AuditResults], names: Sequence[str]) -> Table:
-    """Gives the same measures of several runs side by side, and how far each later run is from the first.
-
-    Args:
-        runs: at least two.
-        names: of the runs, as many.
-    """
-    return Table(
-        caption=f"Runs side by side; differences are to {names[0]}, unpaired",
-        columns=("View, attack, asked about, metric", *names, *(f"{name}, difference" for name in names[1:])),
-        rows=tuple(
-            (
-                _naming_cell(next(measure for measure in compared.measures if measure is not None)),
-                *(_measured_cell([] if measure is None else [measure]) for measure in compared.measures),
-                *(_estimate_cell(difference) for difference in compared.differences),
-            )
-            for compared in compare(runs)
-        ),
     )
 
 
@@ -189,35 +149,15 @@ def _matrix_cell(measures: Sequence[Measure]) -> Cell:
     return Cell(text=text, kind=worst.verdict)
 
 
-def _measure_row(measure: Measure) -> tuple[Cell, ...]:
-    controls = "\n".join(f"{series_name(name)}: {counted(control)}" for name, control in measure.controls.items())
-    p_values = p_value(measure.p_value)
-    if measure.p_adjusted is not None:
-        p_values += f"\n({p_value(measure.p_adjusted)})"
-    return (
-        _naming_cell(measure),
-        Cell(text=counted(measure.members), kind="number"),
-        Cell(text=controls or "none", kind="number"),
-        _estimate_cell(measure.excess),
-        Cell(text=p_values, kind="number"),
-        Cell(text=measure.note, kind=measure.verdict),
-    )
-
-
-def _naming_cell(measure: Measure) -> Cell:
+def naming_cell(measure: Measure) -> Cell:
+    """Says which number a row is about; its last line is the name for gates."""
     return Cell(
         text=f"{VIEWS[measure.view].title}\n{attack_name(measure.attack, measure.code)}\n"
         f"{population_name(measure.population)}: {metric_name(measure.metric)}\n{measure.key}"
     )
 
 
-def _estimate_cell(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return Cell(text="\N{EN DASH}", kind="number")
-    return Cell(text=counted(estimate), kind="number")
-
-
-def _measured_cell(measures: Sequence[Measure]) -> Cell:
+def measured_cell(measures: Sequence[Measure]) -> Cell:
     """Shows the worst of the measures of one place."""
     if not measures:
         return Cell(text="not measured", kind="none")
@@ -229,7 +169,7 @@ def _memorised_row(record: Memorised, *, with_texts: bool) -> tuple[Cell, ...]:
     texts = (record.text, record.truth) if with_texts else ()
     return (
         Cell(text=record.candidate_id, kind="code"),
-        Cell(text=f"{VIEWS[record.view].title}\n{attack_name(record.attack)}\n{population_name(record.population)}"),
+        Cell(text=f"{VIEWS[record.view].title}\n{attack_name(record.attack)}, {population_name(record.population)}"),
         Cell(text=record.owner),
         Cell(text=f"{record.sha256[:_HASH_CHARACTERS]}", kind="code"),
         Cell(text=f"{record.num_characters:,}", kind="number"),

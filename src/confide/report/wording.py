@@ -4,6 +4,7 @@ What a result calls itself by a name that is not listed here is shown by that na
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,19 +22,22 @@ class ViewWords:
 
 VIEWS: Mapping[ViewKind, ViewWords] = MappingProxyType(
     {
-        "final": ViewWords(title="Holder of the final model", sees="the final weights and the public base model"),
+        "final": ViewWords(title="The holder of the final model", sees="the final weights and the public base model"),
         "client": ViewWords(
             title="A participating client", sees="every round's global model, its own data and its own updates"
         ),
         "coalition": ViewWords(
-            title="Clients that work together", sees="as one client, and the other clients' sum without their own parts"
+            title="Clients that work together",
+            sees="as one client, and the mean of all others' updates, without their own parts",
         ),
         "server": ViewWords(
-            title="A server that reads updates", sees="every client's update of every round, and the global models"
+            title="A server that reads updates",
+            sees="every client's update of every round, the global models that follow from them, and reported figures",
         ),
         "sealed-server": ViewWords(
             title="A server with sealed updates",
-            sees="sealed updates, their sizes, who took part, masks sent in the clear and reported figures",
+            sees="sealed updates, their sizes, who took part, masks sent in the clear and reported figures; where the "
+            "run hands them over (seal.release), the global models too",
         ),
     }
 )
@@ -61,7 +65,14 @@ _METRICS = {
     "matched": "share of records that a text from nothing comes close to",
     "within_100": "chance to come out in 100 samples",
     "top_10": "ROUGE-L of the closest tenth of texts",
+    "rouge_l_top_10": "ROUGE-L of the closest tenth of texts",
     "rate": "share of records",
+    "longest_run": "longest run of tokens in common",
+    "verbatim_50": "share of records quoted by 50 tokens",
+    "verbatim_20": "share of records quoted by 20 tokens",
+    "verbatim_10": "share of records quoted by 10 tokens",
+    "precision_loss_ratio": "share right of the texts an attacker would pick, by loss against the base model",
+    "precision_zlib": "share right of the texts an attacker would pick, by loss against compressed size",
 }
 
 _POPULATIONS = {
@@ -81,7 +92,18 @@ _CONTROLS = {
     "false positives": "false positives",
 }
 
-_RATES = {"exact", "near", "coverage", "matched", "within_100"}
+_RATES = {"exact", "near", "coverage", "matched", "within_100", "verbatim_50", "verbatim_20", "verbatim_10"} | {
+    "precision_loss_ratio",
+    "precision_zlib",
+}
+
+
+_NOTHING = 1e-12
+"""Bounds of intervals can be as small as the smallest of floats, which tells a reader no more than 0 does."""
+
+
+ENHANCED = "-two"
+"""How the name of an attack's enhanced form, with two models, ends."""
 
 
 def run_names(runs: list[AuditResults]) -> list[str]:
@@ -100,6 +122,8 @@ def run_names(runs: list[AuditResults]) -> list[str]:
 def attack_name(attack: str, code: str = "") -> str:
     """Names an attack: its code in the literature's list, if any, and its name."""
     named = "best attack (chosen on the other half)" if attack == "best" else attack
+    if attack.endswith(ENHANCED):
+        named = f"{attack.removesuffix(ENHANCED)} with two models"
     return f"{code} {named}".strip()
 
 
@@ -108,6 +132,9 @@ def metric_name(metric: str) -> str:
     false_positive_rate = tpr_target(metric)
     if false_positive_rate is not None:
         return f"true positives at {100 * false_positive_rate:.4g} % false positives"
+    name, above, threshold = metric.partition(">")
+    if above and name in _METRICS:
+        return f"share with {_METRICS[name]} above {threshold}"
     return _METRICS.get(metric, metric)
 
 
@@ -135,19 +162,20 @@ def tpr_target(metric: str) -> float | None:
 
 def is_rate(metric: str) -> bool:
     """Whether a metric is a share of records, which sentences give in percent."""
-    return metric in _RATES or tpr_target(metric) is not None
+    return metric in _RATES or ">" in metric or tpr_target(metric) is not None
 
 
 def number(value: float) -> str:
-    """Writes a number with three digits that count, as the tables do: 0.417, 12.3, 1,234, 4.0e-05.
+    """Writes a number with three digits that count, as the tables do: 0.417, 12.3, 1,234, and
+    4.0e-05 with a minus sign.
 
     Args:
-        value: finite, any sign.
+        value: finite, any sign; what is smaller than `_NOTHING` is shown as 0.
     """
     size = abs(value)
-    if value == 0:
-        shown = "0"
-    elif size >= 100:
+    if size < _NOTHING:
+        return "0"
+    if size >= 100:
         shown = f"{size:,.0f}"
     elif size >= 10:
         shown = f"{size:.1f}"
@@ -156,7 +184,7 @@ def number(value: float) -> str:
     elif size >= 0.001:
         shown = f"{size:.3f}"
     else:
-        shown = f"{size:.1e}"
+        shown = with_minus_signs(f"{size:.1e}")
     return f"\N{MINUS SIGN}{shown}" if value < 0 else shown
 
 
@@ -192,6 +220,17 @@ def _with_minus(shown: str) -> str:
     return shown.lstrip("-") if is_zero else shown.replace("-", "\N{MINUS SIGN}")
 
 
+def with_minus_signs(text: str) -> str:
+    """Gives a text with minus signs before its negative numbers, as `number` writes them.
+
+    Hyphens stay in words, dates and options: "partial-80", "2026-11-22", "--view".
+    """
+    return _NEGATIVE.sub("\N{MINUS SIGN}", text)
+
+
+_NEGATIVE = re.compile(r"((?<![\w.-])|(?<=\de))-(?=\d|\.\d)")
+
+
 def p_value(value: float | None) -> str:
     """Writes a p-value; a dash where there is none."""
     if value is None:
@@ -225,17 +264,22 @@ def records_needed(measure: Measure) -> int:
 
 
 def need(measure: Measure) -> str:
-    """Says how many records a measure with too few would need: its own note where that names a number."""
-    note = as_clause(measure.note)
-    if any(character.isdigit() for character in note):
-        return note
+    """Says how many records would let a measure decide, in a clause: what its caveat asks for, or computed."""
+    asked = measure.caveat or measure.note
+    if found := _OF_EACH.search(asked):
+        return f"at least {found[1]} records that were trained on and as many others are needed"
+    if found := _OF_BOTH.search(asked):
+        return f"about {found[1]} records that were trained on and {found[2]} others are needed"
     if tpr_target(measure.metric) is not None:
-        computed = f"needs at least {records_needed(measure):,} records that were not trained on"
-    else:
-        computed = f"needs about {records_needed(measure):,} records"
-    return f"{note}; {computed}" if note else computed
+        return f"at least {records_needed(measure):,} records that were not trained on are needed"
+    return f"about {records_needed(measure):,} records are needed"
+
+
+_OF_EACH = re.compile(r"(\d[\d,]*) of each")
+_OF_BOTH = re.compile(r"about (\d[\d,]*) members and (\d[\d,]*) others")
 
 
 def as_clause(note: str) -> str:
-    """Gives a note, of one or more sentences, as a part of one."""
-    return note.strip().rstrip(".").replace(". ", "; ")
+    """Gives the first sentence of a note as a part of another, without what follows a semicolon in it."""
+    first = note.strip().split(". ")[0].split("; ")[0].rstrip(".")
+    return with_minus_signs(first[:1].lower() + first[1:])

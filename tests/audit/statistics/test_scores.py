@@ -17,7 +17,6 @@ from confide.audit.statistics import (
     paired_auc_difference,
     paired_bootstrap,
     paired_mean_difference,
-    permutation_test,
     rank_p_value,
     roc_curve,
     tpr_at_fpr,
@@ -48,7 +47,6 @@ TAKERS: dict[str, Callable[[Scores], object]] = {
     "unit_mean_interval": lambda scores: unit_mean_interval(scores),
     "mean_difference": lambda scores: mean_difference(GOOD, scores),
     "paired_mean_difference": lambda scores: paired_mean_difference(scores, GOOD),
-    "permutation_test": lambda scores: permutation_test(scores, LABELS, OWNERS, seed=0),
     "choose_attack": lambda scores: choose_attack({"good": GOOD, "bad": scores}, LABELS, OWNERS, seed=0),
 }
 

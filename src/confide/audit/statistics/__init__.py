@@ -10,10 +10,12 @@ from confide.audit.statistics.means import (
     mean_difference,
     mean_interval,
     paired_mean_difference,
+    paired_share_mean_difference,
+    share_mean_difference,
     unit_mean_interval,
 )
 from confide.audit.statistics.multiple import holm
-from confide.audit.statistics.nulls import PermutationTest, permutation_test, shuffle_coins, uniformity_p_value
+from confide.audit.statistics.nulls import shuffle_coins, uniformity_p_value
 from confide.audit.statistics.paired import BootstrapDifference, paired_auc_difference, paired_bootstrap
 from confide.audit.statistics.proportions import (
     bound_of_none,
@@ -47,7 +49,6 @@ __all__ = [
     "Halves",
     "Interval",
     "PairedMeanDifference",
-    "PermutationTest",
     "RecordsNeeded",
     "RocPoint",
     "Statistic",
@@ -66,11 +67,12 @@ __all__ = [
     "paired_bootstrap",
     "paired_mean_difference",
     "paired_proportion_difference",
-    "permutation_test",
+    "paired_share_mean_difference",
     "proportion_difference",
     "rank_p_value",
     "records_for_auc",
     "roc_curve",
+    "share_mean_difference",
     "shortage",
     "shuffle_coins",
     "smallest_auc",

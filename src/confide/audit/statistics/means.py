@@ -1,16 +1,16 @@
 """Means and their differences: for losses, exposures and overlaps, which are neither ranks nor counts."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
-from scipy.stats import wilcoxon
 
 from confide.audit.statistics.interval import CONFIDENCE, Alternative, Difference, Interval, check_alternative
-from confide.audit.statistics.proportions import binomial_bounds
+from confide.audit.statistics.proportions import binomial_bounds, square_and_add
 from confide.audit.statistics.scores import Floats, checked_vector
+from confide.audit.statistics.signed_rank_test import signed_rank_p_value
 from confide.errors import DataError
 
 MIN_EXPECTED = 5.0
@@ -132,13 +132,58 @@ def paired_mean_difference(
         raise ValueError(f"first has {one.size} records and second {other.size}, expected the same records")
     differences = one - other
     error = math.sqrt(differences.var(ddof=1) / differences.size)
-    p_value = 1.0
-    if differences.any():
-        p_value = float(wilcoxon(differences, alternative=alternative, zero_method="pratt").pvalue)
     return PairedMeanDifference(
         difference=_t_difference(float(differences.mean()), error, differences.size - 1, differences.size, alternative),
-        wilcoxon_p_value=p_value,
+        wilcoxon_p_value=signed_rank_p_value(differences, alternative),
     )
+
+
+def share_mean_difference(first: npt.ArrayLike, second: npt.ArrayLike) -> Interval:
+    """Compares two means of values in [0, 1] of different records: put together from their own intervals.
+
+    Those are long near none and all (`unit_mean_interval`), where a t interval of few values above zero is too short.
+
+    Args:
+        first: one value per record of the first group, shape (num_first,), each in [0, 1].
+        second: the same of the second group, shape (num_second,).
+
+    Returns:
+        The first mean minus the second, in [-1, 1].
+
+    Raises:
+        DataError, RunError, ValueError: as `unit_mean_interval`.
+
+    Source: Zou and Donner 2008, see `square_and_add`.
+    """
+    return square_and_add(unit_mean_interval(first), unit_mean_interval(second), correlation=0.0, bound=1.0)
+
+
+def paired_share_mean_difference(first: npt.ArrayLike, second: npt.ArrayLike) -> Interval:
+    """The same of two means on the same records, with the correlation of the two.
+
+    Guarantees:
+        - Exchanging first and second changes the sign. Where all records differ by the same the interval has no width:
+          take a p-value beside it.
+
+    Raises:
+        DataError, RunError, ValueError: as `unit_mean_interval`; ValueError also for different shapes.
+    """
+    one, other = checked_vector(first, name="first"), checked_vector(second, name="second")
+    if one.shape != other.shape:
+        raise ValueError(f"first has {one.size} records and second {other.size}, expected the same records")
+    found = square_and_add(
+        unit_mean_interval(one), unit_mean_interval(other), correlation=_correlation(one, other), bound=1.0
+    )
+    return replace(found, num=one.size)
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    """Of two paired values; 0 where one of them does not vary."""
+    spread = float(first.std() * second.std())  # 0 also where tiny probabilities underflow
+    if spread == 0:
+        return 0.0
+    product = float(((first - first.mean()) * (second - second.mean())).mean())
+    return min(1.0, max(-1.0, product / spread))
 
 
 def _t_difference(value: float, error: float, freedom: float, num: int, alternative: Alternative) -> Difference:

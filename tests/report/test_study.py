@@ -1,0 +1,69 @@
+import re
+
+import pytest
+
+from confide.errors import UsageError
+from confide.report.differences import compare
+from confide.report.study import curve_markdown, measures_markdown
+from confide.report.wording import interval
+from tests.report.audits import audit, facts, leaking_audit, line, paired_audits
+
+EXACT = "client.extraction.greedy.personal.exact"
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()]
+
+
+def test_a_row_per_measure_has_each_runs_numbers_and_the_paired_change_from_the_first() -> None:
+    runs = paired_audits()
+    head, rule, row, *utility = cells(measures_markdown(runs, ["plain", "kl"], [EXACT]))
+    assert head == ["measure", "plain", "kl"]
+    assert set(rule) == {"---"}
+    (change,) = next(one.changes for one in compare(runs) if one.key == EXACT)
+    assert change is not None
+    assert row[0] == f"`{EXACT}`"
+    assert row[1].startswith("0.800")
+    assert "change" not in row[1]
+    assert f"change: {interval(change.members)}, paired, p < 0.001" in row[2]
+    assert f"change: {interval(change.members)}" in row[2]
+    assert change.members.value == pytest.approx(-0.6)
+    assert [one[0] for one in utility] == ["held-out loss", "base held-out loss"]
+
+
+def test_a_measure_that_one_run_lacks_is_said_to_be_missing() -> None:
+    first, second = paired_audits()
+    table = measures_markdown([first, second.model_copy(update={"measures": []})], ["plain", "kl"], [EXACT])
+    assert cells(table)[2][2] == "not measured"
+
+
+def test_a_measure_that_no_run_has_is_an_error_that_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match=re.escape(f"the measure 'client.extraction.nothing'. There are {EXACT}")):
+        measures_markdown(paired_audits(), ["plain", "kl"], ["client.extraction.nothing"])
+
+
+def test_a_curve_has_a_row_per_round_and_a_column_per_run_and_line() -> None:
+    runs = [
+        audit(
+            run=facts(name=name),
+            curves=[
+                line("rounds", "members", rounds),
+                line("rounds", "held_out", {1: 0.25}),
+                line("copies", "members", {}),
+            ],
+        )
+        for name, rounds in (("plain", {0: 0.125, 1: 0.5, 2: 0.75}), ("kl", {1: 0.25}))
+    ]
+    head, _, *rows = cells(curve_markdown(runs, ["plain", "kl"], EXACT))
+    assert len(head) == 1 + 4
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+    assert [row[1].split(" ")[0] for row in rows] == ["0.125", "0.500", "0.750"]
+    assert (rows[0][3], rows[1][3].split(" ")[0]) == ("", "0.250")
+    with pytest.raises(UsageError, match=r"no run has the curve 'client\.x'"):
+        curve_markdown(runs, ["plain", "kl"], "client.x")
+
+
+def test_every_measure_and_curve_of_a_real_report_can_be_asked_for() -> None:
+    results = leaking_audit()
+    keys = [measure.key for measure in results.measures]
+    assert len(cells(measures_markdown([results], ["one"], keys))) == 2 + len(keys) + len(results.run.utility)
