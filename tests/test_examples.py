@@ -15,7 +15,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 def load_as_its_command_says(example: Path) -> Config:
     """Loads an example with the overrides of the command in its first line."""
     words = shlex.split(example.read_text().splitlines()[0])
-    assert words[:4] == ["#", "confide", "train", f"examples/{example.name}"]
+    command = "study" if "[study]" in example.read_text().splitlines() else "train"
+    assert words[:4] == ["#", "confide", command, f"examples/{example.name}"]
     assert words[4::2] == ["--set"] * len(words[5::2])
     return load_config(example, overrides=words[5::2])
 
@@ -27,7 +28,15 @@ def test_an_example_loads_with_the_command_it_opens_with(example: Path) -> None:
 
 def test_the_examples_are_those_the_readme_speaks_of() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert {path.stem for path in EXAMPLES} == {"clinics", "medquad", "sotu", "fedshield", "leakage-study"}
+    assert {path.stem for path in EXAMPLES} == {
+        "clinics",
+        "medquad",
+        "sotu",
+        "fedshield",
+        "leakage-study",
+        "leakage-small",
+        "ladder",
+    }
     assert [path.name for path in EXAMPLES if f"examples/{path.name}" not in readme] == []
 
 

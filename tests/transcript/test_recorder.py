@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from confide.errors import RunDirectoryError, StorageError
-from confide.messages import TrainReply, pack_parts
+from confide.global_state import GlobalState
+from confide.messages import OpenReply, StateReply, TrainReply, pack_parts
 from confide.transcript.reader import Transcript
 from confide.transcript.recorder import (
     ClientRecorder,
@@ -18,7 +19,7 @@ from confide.transcript.recorder import (
     start_transcript,
 )
 from confide.transport.base import Reply
-from confide.update import Layout, Slot
+from confide.update import Layout, Slot, Vector
 
 LAYOUT = Layout((Slot(name="a", shape=(2, 3)), Slot(name="b", shape=(4,))))
 TRAINED = LAYOUT.select(["b"])
@@ -98,6 +99,39 @@ def test_each_client_s_last_upload_counts_when_a_round_was_done_again(folder: Pa
     assert reply.body == pack_parts({"frames": b"second"})
     assert dict(reply.metrics) == {"loss": 1.5}
     assert Transcript(folder, LAYOUT).uploads(2) == {}
+
+
+def handed(adapter: Vector, *, recipients: tuple[str, ...] = ()) -> Reply:
+    state = GlobalState(layout=LAYOUT, round_number=2, adapter=adapter)
+    parts = {"state": b"encrypted" if recipients else state.to_bytes(), **{f"to {name}": b"key" for name in recipients}}
+    message = StateReply(run="run", round_number=2, client="north", adapter_digest=state.digest, body=pack_parts(parts))
+    return Reply(client="north", body=message.to_bytes())
+
+
+def test_an_adapter_that_the_server_was_given_reads_back_and_one_for_other_clients_does_not(folder: Path) -> None:
+    adapter = np.arange(10, dtype=np.float32)
+    transport = RecordingTransport(Canned(handed(adapter, recipients=("east",))), server_folder(folder))
+    list(transport.exchange({}))
+    assert Transcript(folder, LAYOUT).handed_over(2) is None
+    list(RecordingTransport(Canned(handed(adapter)), server_folder(folder)).exchange({}))
+    found = Transcript(folder, LAYOUT).handed_over(2)
+    assert found is not None
+    assert found.tolist() == adapter.tolist()
+    assert Transcript(folder, LAYOUT).handed_over(1) is None
+    assert Transcript(folder, LAYOUT).uploads(2) == {}
+    with pytest.raises(RunDirectoryError, match=r"north\.bin cannot be read back"):
+        Transcript(folder, TRAINED).handed_over(2)
+
+
+def test_each_client_s_last_report_on_the_opened_sum_counts(folder: Path) -> None:
+    for norm in (1.0, 2.0):
+        message = OpenReply(
+            run="run", round_number=1, client="north", adapter_digest="", signature="", metrics={"step_norm": norm}
+        )
+        reply = Reply(client="north", body=message.to_bytes())
+        list(RecordingTransport(Canned(reply, upload("north")), server_folder(folder)).exchange({}))
+    (report,) = Transcript(folder, LAYOUT).reports(1).values()
+    assert report.metrics == {"step_norm": 2.0}
 
 
 def test_what_a_client_kept_reads_back_equal(folder: Path) -> None:

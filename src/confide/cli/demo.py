@@ -40,12 +40,14 @@ DEMO_OVERRIDES = (
     "evaluate.every_rounds=1",
     "evaluate.max_examples=4",
     "evaluate.max_new_tokens=32",
+    "evaluate.batch_size=32",
     'audit.canaries=["ladder"]',
-    "audit.canaries_per_client=5",
+    "audit.canaries_per_client=8",
     'audit.views=["final", "client"]',
     'audit.attacks=["membership", "extraction", "exposure"]',
     "audit.max_new_tokens=16",
     "audit.alternatives=10",
+    "audit.samples=5",
 )
 """What the demo sets: sized for six minutes on two CPU cores, baselines and audit and all."""
 

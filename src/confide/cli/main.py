@@ -22,6 +22,7 @@ from confide.cli.init import init_command
 from confide.cli.keys import new_command, roster_command, show_command
 from confide.cli.merge import merge_command
 from confide.cli.models import fetch_command, list_command
+from confide.cli.study import study_command
 from confide.cli.train import resume_command, train_command
 from confide.config.describe import help_text
 from confide.errors import ConfideError
@@ -105,6 +106,7 @@ for _name, _command in (
     ("evaluate", evaluate_command),
     ("audit", audit_command),
     ("report", report_command),
+    ("study", study_command),
     ("generate", generate_command),
     ("merge", merge_command),
 ):

@@ -1,0 +1,86 @@
+"""`confide study`: one configuration in several variants, trained, audited and put side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from confide.cli.audit import audit, read_results
+from confide.cli.train import Overrides, check_unchanged, resume_command, train
+from confide.errors import UsageError
+
+if TYPE_CHECKING:
+    from confide.config.schema import Config
+
+
+def study_command(
+    file: Annotated[Path, typer.Argument(help="A configuration with a table [study] that names the variants.")],
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only this variant; repeatable, the first one is compared with.")
+    ] = None,
+    overrides: Overrides = None,
+    trains: Annotated[
+        bool, typer.Option("--train/--no-train", help="Train and audit what is missing, or show what is there.")
+    ] = True,
+) -> None:
+    """Trains and audits variants of one configuration, and puts them side by side: what each defence costs and buys.
+
+    Variant V is the run NAME-V in run.folder. What is there is not done again: a variant that was trained is audited,
+    one that was stopped goes on, so that a study that was interrupted is continued by the same command. Tables are
+    printed as Markdown; the page with everything is run.folder/NAME.html. Variants with the same data and seed are
+    compared record by record.
+
+    Examples:
+      confide study examples/leakage-small.toml
+
+      confide study examples/leakage-small.toml --only lora --only kl --no-train
+    """
+    from confide.config.study import load_study
+    from confide.report.page import write_report
+    from confide.report.study import curve_markdown, measures_markdown
+
+    study = load_study(file, overrides or [])
+    names = list(dict.fromkeys(only or study.variants))
+    for name in names:
+        if name not in study.variants:
+            raise UsageError(f"{file} has no variant {name!r}. There are {', '.join(study.variants)}.")
+    console = Console(stderr=True)
+    runs = [study.folder / study.variants[name].run.name for name in names]
+    if trains:
+        for name, run in zip(names, runs, strict=True):
+            console.print(f"variant {name}: {run}", markup=False, highlight=False, soft_wrap=True)
+            _complete(study.variants[name], run, console)
+    results = [read_results(run) for run in runs]
+    page = study.folder / f"{study.name}.html"
+    write_report(results, page)
+    if study.measures:
+        typer.echo(measures_markdown(results, names, study.measures))
+    for key in study.curves:
+        typer.echo(f"`{key}`\n\n{curve_markdown(results, names, key)}")
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _complete(config: "Config", run: Path, console: Console) -> None:
+    """Trains and audits a variant as far as that was not done yet.
+
+    Raises:
+        ConfigError: a run of this name was started with another configuration.
+    """
+    from confide.auditor import results_path
+    from confide.config.load import load_config
+    from confide.run import RunDirectory
+
+    if not run.exists():
+        train(config)
+    else:
+        directory = RunDirectory.open(run)
+        check_unchanged(
+            directory, load_config(directory.config_path), config, advice=f"Remove {run} or give its settings"
+        )
+        if directory.status != "finished":
+            resume_command(run)
+    if results_path(run).exists():
+        console.print(f"{run} was audited already", markup=False, highlight=False, soft_wrap=True)
+    else:
+        audit(run, console)

@@ -1,0 +1,85 @@
+"""A study: one configuration in several variants, to be trained, audited and compared."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from confide.config.load import parse_config, read_toml
+from confide.config.schema import Config
+from confide.errors import ConfigError
+
+_NAME = re.compile(r"[\w-]+")
+_EXAMPLE = """for example
+    [study]
+    measures = ["client.extraction.greedy.ladder.exact"]
+    [study.variants]
+    lora = []
+    kl = ["train.regularizer=kl", "train.regularizer_strength=0.3"]"""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variants: Annotated[dict[str, list[str]], Field(min_length=1)]
+    measures: list[str] = []
+    curves: list[str] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What to train and to compare.
+
+    Attributes:
+        name: the run's name in the file; variant V is trained as the run NAME-V.
+        folder: where the runs are.
+        variants: by name, in the file's order; others are compared with the first.
+        measures: rows of the table, named as for gates: view.family.attack.population.metric.
+        curves: tables over rounds, named in the same way.
+    """
+
+    name: str
+    folder: Path
+    variants: Mapping[str, Config]
+    measures: tuple[str, ...]
+    curves: tuple[str, ...]
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Reads a study file: a configuration with a table [study] in which each variant lists its own settings.
+
+    Args:
+        path: a TOML file.
+        overrides: "section.key=value" each, for all variants; a variant's own settings win.
+
+    Raises:
+        ConfigError: there is no [study], or it is malformed; or a variant is no configuration, as `load_config` says.
+    """
+    values = read_toml(path)
+    try:
+        section = _Section.model_validate(values.pop("study", None))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["study", *map(str, first["loc"])])
+        raise ConfigError(f"{path}: {where}: {first['msg']}. Expected a table [study], {_EXAMPLE}.") from error
+    if strange := [name for name in section.variants if not _NAME.fullmatch(name)]:
+        raise ConfigError(f"{path}: the variant {strange[0]!r} has a name of other than letters, digits, _ and -.")
+    common = parse_config(values, overrides, where=str(path))
+    variants = {}
+    for name, own in section.variants.items():
+        try:
+            config = parse_config(values, [*overrides, *own], where=str(path))
+        except ConfigError as error:
+            raise ConfigError(f"{path}, variant {name}: {error}") from error
+        run = config.run.model_copy(update={"name": f"{config.run.name}-{name}"})
+        variants[name] = config.model_copy(update={"run": run})
+    return Study(
+        name=common.run.name,
+        folder=Path(common.run.folder),
+        variants=variants,
+        measures=tuple(section.measures),
+        curves=tuple(section.curves),
+    )

@@ -1,0 +1,84 @@
+"""`confide study` as a user meets it."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from confide.auditor import results_path
+from confide.cli.audit import read_results
+from confide.cli.main import run as run_cli
+from confide.config.load import dump_toml
+from confide.run import RunDirectory
+from tests.recorded import recorded_config
+
+STUDY = """
+[study]
+measures = ["final.membership.loss.records.auc"]
+[study.variants]
+plain = []
+short = ["federation.rounds=1"]
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's file, whose runs are not there yet."""
+    folder = tmp_path_factory.mktemp("study")
+    config = recorded_config(
+        folder, federation__rounds=2, train__local_epochs=1, audit__views=["final"], audit__attacks=["membership"]
+    )
+    (folder / "study.toml").write_text(STUDY + dump_toml(config))
+    return folder / "study.toml"
+
+
+def confide(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["confide", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        run_cli()
+    return int(stop.value.code or 0)
+
+
+def test_a_study_trains_and_audits_what_is_missing_and_nothing_twice(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = study.parent / "runs"
+    assert confide(monkeypatch, "study", study, "--only", "plain") == 0
+    assert "| measure | plain |" in capsys.readouterr().out
+    assert not (runs / "recorded-short").exists()
+    before = {path: path.read_bytes() for path in (runs / "recorded-plain").rglob("*") if path.is_file()}
+    assert confide(monkeypatch, "study", study) == 0
+    out, err = capsys.readouterr()
+    assert "| measure | plain | short |" in out
+    assert "recorded-plain was audited already" in err.replace("\n", " ")
+    assert before == {path: path.read_bytes() for path in (runs / "recorded-plain").rglob("*") if path.is_file()}
+    assert [len(RunDirectory.open(runs / f"recorded-{name}").records()) for name in ("plain", "short")] == [2, 1]
+    assert read_results(runs / "recorded-short").run.num_rounds == 1
+    assert "recorded-short" in (runs / "recorded.html").read_text()
+    shutil.rmtree(results_path(runs / "recorded-plain").parent)
+    assert confide(monkeypatch, "study", study, "--no-train") == 2
+    assert "was not audited yet" in capsys.readouterr().err
+    assert confide(monkeypatch, "study", study) == 0
+    assert "| measure | plain | short |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--only", "long"), "has no variant 'long'. There are plain, short."),
+        (("--set", "federation.rounds=5"), "was started with another configuration"),
+    ],
+)
+def test_what_does_not_fit_the_study_ends_with_2(
+    study: Path,
+    words: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if words[0] == "--set":
+        confide(monkeypatch, "study", study, "--only", "plain")
+        capsys.readouterr()
+    assert confide(monkeypatch, "study", study, *words) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")

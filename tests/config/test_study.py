@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from confide.config.load import load_config
+from confide.config.study import load_study
+from confide.errors import ConfigError
+
+FILE = """
+[study]
+measures = ["client.extraction.greedy.ladder.exact"]
+[study.variants]
+plain = []
+kl = ["train.regularizer=kl", "train.regularizer_strength=0.5", "run.seed=3"]
+[run]
+name = "both"
+folder = "somewhere"
+[model]
+base = "tiny-llama"
+[data]
+source = "clinics"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_each_variant_is_the_file_with_its_own_settings_and_a_name_of_its_own(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path, FILE))
+    assert (study.name, study.folder, list(study.variants)) == ("both", Path("somewhere"), ["plain", "kl"])
+    assert study.measures == ("client.extraction.greedy.ladder.exact",)
+    plain, kl = study.variants.values()
+    assert (plain.run.name, kl.run.name) == ("both-plain", "both-kl")
+    assert (plain.train.regularizer, kl.train.regularizer, kl.train.regularizer_strength) == ("none", "kl", 0.5)
+    assert plain.model_copy(update={"run": kl.run, "train": kl.train}) == kl
+
+
+def test_what_is_set_for_one_command_holds_for_all_variants_but_for_their_own_settings(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path, FILE), ["run.seed=7", "federation.rounds=4"])
+    assert [config.federation.rounds for config in study.variants.values()] == [4, 4]
+    assert [config.run.seed for config in study.variants.values()] == [7, 3]
+
+
+def test_a_study_is_a_configuration_too(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, FILE)).run.name == "both"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[model]\nbase = "tiny-llama"\n', "Expected a table [study]"),
+        ('[study]\n[model]\nbase = "tiny-llama"\n', "study.variants: Field required"),
+        ("[study.variants]\n", "study.variants: Dictionary should have at least 1 item"),
+        (FILE.replace("plain = []", "plain = 3"), "study.variants.plain: Input should be a valid list"),
+        (FILE.replace("plain = []", '"../plain" = []'), "the variant '../plain' has a name of other than letters"),
+        (FILE.replace("run.seed=3", "run.sed=3"), "variant kl"),
+        (FILE.replace("[study]\n", "[study]\nmeasure = 1\n"), "study.measure: Extra inputs are not permitted"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as raised:
+        load_study(path)
+    assert str(raised.value).startswith(str(path))
+    assert message in str(raised.value)
