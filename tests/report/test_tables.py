@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from confide.audit.results import AuditResults, Family, ViewKind
+from confide.audit.results import AuditResults, Family, Unmeasured, ViewKind
 from confide.report.comparison import comparison_table, glance_table
 from confide.report.measures import measure_groups
 from confide.report.tables import (
@@ -43,6 +43,14 @@ def test_the_matrix_has_every_view_and_family_and_says_what_was_not_measured() -
     assert kinds[1] == ["leak", "none", "none", "none"]
     assert table.rows[1][1].text.endswith("the verdict of 1 of 2 measures")
     assert sum(kind == "none" for row in kinds for kind in row) == 5 * 4 - 1
+
+
+def test_what_had_too_few_records_to_be_measured_is_not_taken_for_what_nobody_asked_about() -> None:
+    missing = Unmeasured(view="final", family="extraction", population="records", reason="records: 1 member.")
+    table = threat_matrix(audit(measures=[leak()], unmeasured=[missing]))
+    cell, others = table.rows[0][1], [cell for row in table.rows for cell in row[1:]]
+    assert (cell.kind, cell.text) == ("too few records", "not measured\nrecords: 1 member.")
+    assert sum(other.kind == "too few records" for other in others) == 1
 
 
 def test_a_cell_of_the_matrix_shows_the_worst_measure_there() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from confide.audit.results import AuditResults, Measure, Memorised
+from confide.audit.results import AuditResults, Measure, Memorised, Unmeasured
 from confide.report.sentences import measures_of, worst_of
 from confide.report.wording import (
     FAMILIES,
@@ -52,7 +52,13 @@ def threat_matrix(results: AuditResults) -> Table:
         rows=tuple(
             (
                 Cell(text=f"{words.title}\n{words.sees}"),
-                *(_matrix_cell(measures_of(results, view=view, family=family)) for family in FAMILIES),
+                *(
+                    _matrix_cell(
+                        measures_of(results, view=view, family=family),
+                        [one for one in results.unmeasured if (one.view, one.family) == (view, family)],
+                    )
+                    for family in FAMILIES
+                ),
             )
             for view, words in VIEWS.items()
         ),
@@ -136,7 +142,10 @@ def facts_tables(results: AuditResults) -> list[Table]:
     ]
 
 
-def _matrix_cell(measures: Sequence[Measure]) -> Cell:
+def _matrix_cell(measures: Sequence[Measure], missing: Sequence[Unmeasured]) -> Cell:
+    if not measures and missing:
+        reasons = dict.fromkeys(one.reason for one in missing)
+        return Cell(text="\n".join(["not measured", *reasons]), kind="too few records")
     if not measures:
         return Cell(text="not measured", kind="none")
     worst = worst_of(measures)
