@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -282,7 +282,7 @@ class _Audit:
             taken[candidate.owner] = taken.get(candidate.owner, 0) + 1
             if taken[candidate.owner] <= self._audited.config.audit.records_per_attack:
                 chosen.append(candidate)
-        return Population(name=population.name, candidates=tuple(chosen), alternatives=population.alternatives)
+        return replace(population, candidates=tuple(chosen), lower=None)
 
 
 def _make(folder: Path) -> None:
