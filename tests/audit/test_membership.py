@@ -22,7 +22,7 @@ STRONG = 0.1
 
 
 def audit(case: MadeCase, *, passes: GivenStats | None = None, truth: Truth | None = None) -> Findings:
-    stands_in: Passes = passes or case.passes  # type: ignore[assignment]
+    stands_in = cast(Passes, passes or case.passes)
     return audit_membership(
         case.view,
         stands_in,
@@ -239,7 +239,7 @@ def test_one_round_alone_runs_no_attack_on_rounds() -> None:
 
 def test_shadow_models_of_the_attackers_own_add_their_attacks() -> None:
     case = make_case(14, num_candidates=80, effect=STRONG)
-    stands_in: Passes = case.passes  # type: ignore[assignment]
+    stands_in = cast(Passes, case.passes)
     findings = audit_membership(
         client_view([ROUNDS[-1]]),
         stands_in,

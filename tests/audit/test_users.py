@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def infer(
     is_randomised: bool = True,
     view: View | None = None,
 ) -> Findings:
-    passes: Passes = stats  # type: ignore[assignment]
+    passes = cast(Passes, stats)
     return audit_users(
         view or client_view([1]), passes, population, took_part, is_randomised=is_randomised, final_round=1, seed=0
     )

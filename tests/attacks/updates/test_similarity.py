@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confide.attacks.passes import Passes
 from confide.attacks.updates.similarity import MEASURES, Target, score_updates
 from confide.errors import NonFiniteUpdateError
 from confide.update import Layout, Slot, Vector
@@ -30,7 +32,7 @@ class GivenGradients:
 def scores(gradients: Sequence[Vector], *targets: Vector) -> dict[str, np.ndarray]:
     seen = [Target(name="client update", round_number=1, layout=LAYOUT, vector=vector) for vector in targets]
     passes = GivenGradients(gradients)
-    return score_updates(passes, {1: START}, range(len(gradients)), seen)  # type: ignore[arg-type]
+    return score_updates(cast(Passes, passes), {1: START}, cast(Any, range(len(gradients))), seen)
 
 
 def drawn(*numbers: int) -> list[Vector]:
@@ -102,7 +104,7 @@ def test_the_members_of_a_planted_update_are_found_whatever_the_learning_rate(le
     update = np.float32(-learning_rate) * np.sum(gradients[:16], axis=0)
     target = Target(name="client update", round_number=1, layout=layout, vector=update)
     passes = GivenGradients(gradients)
-    found = score_updates(passes, {1: START}, range(64), [target])  # type: ignore[arg-type]
+    found = score_updates(cast(Passes, passes), {1: START}, cast(Any, range(64)), [target])
     for measure in MEASURES:
         assert found[measure][:16].min() > found[measure][16:].max(), measure
 
