@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from confide.attacks import passes as passes_module
+from confide.attacks import token_reader
 from confide.attacks.decoding import DecodingScheme
 from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
@@ -145,7 +146,7 @@ def test_results_do_not_depend_on_the_batch_size(splits_head: bool, batch_size: 
 
 def test_logits_in_chunks_give_the_same(model: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Passes(model, None).stats(None, EXAMPLES)
-    monkeypatch.setattr(passes_module, "_LOGITS_IN_MEMORY", 3 * 262)
+    monkeypatch.setattr(token_reader, "_LOGITS_IN_MEMORY", 3 * 262)
     _assert_close(Passes(model, None).stats(None, EXAMPLES), expected)
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.gemma2 import Gemma2Config, Gemma2ForCausalLM
+from transformers.models.gemma3 import Gemma3ForCausalLM, Gemma3TextConfig
+from transformers.models.mamba import MambaConfig, MambaForCausalLM
 
 from confide.data.batches import Batch, collate
 from confide.data.examples import TokenizedExample
@@ -76,6 +78,32 @@ class ScaledLlama(LlamaForCausalLM):  # type: ignore[misc]
         output = super().forward(*args, **options)
         output.logits = output.logits * 1.03
         return output
+
+
+def gemma3() -> torch.nn.Module:
+    """Looks back only so far in most layers: what such a layer keeps of a beginning is its last few tokens."""
+    model: torch.nn.Module = Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            sliding_window=5,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        )
+    )
+    return model
+
+
+def mamba() -> torch.nn.Module:
+    """Keeps a running state, and not each token's keys and values."""
+    model: torch.nn.Module = MambaForCausalLM(
+        MambaConfig(vocab_size=VOCABULARY, hidden_size=16, state_size=4, num_hidden_layers=2)
+    )
+    return model
 
 
 MAKERS = {"llama": (llama, True), "gpt2": (gpt2, True), "gemma2": (gemma2, False)}
@@ -180,3 +208,42 @@ def test_a_factor_behind_the_head_is_found_in_bfloat16(make: Callable[[], torch.
 def test_a_plain_head_is_split_in_bfloat16_too(name: str) -> None:
     torch.manual_seed(0)
     assert TargetScorer(MAKERS[name][0]().bfloat16().eval()).splits_head
+
+
+@pytest.mark.parametrize("make", [llama, gpt2, gemma3])
+@pytest.mark.parametrize("num_shared", [1, 4, 9])
+def test_records_that_begin_alike_have_the_states_that_each_has_alone(
+    make: Callable[[], torch.nn.Module], num_shared: int
+) -> None:
+    torch.manual_seed(0)
+    scorer = TargetScorer(make().eval())
+    assert scorer.reads_on
+    whole = torch.randint(3, VOCABULARY, (3, num_shared + 4))
+    whole[:, :num_shared] = whole[0, :num_shared]
+    beginning, ends = scorer.family_states(whole[0, :num_shared], whole[:, num_shared:])
+    expected = torch.stack([scorer._hidden(row[None, :])[0] for row in whole])
+    for row in range(3):
+        torch.testing.assert_close(beginning, expected[row, :num_shared], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ends, expected[:, num_shared:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [gemma2, mamba], ids=["whole-pass", "running-state"])
+def test_models_that_cannot_read_on_from_a_beginning_say_so(make: Callable[[], torch.nn.Module]) -> None:
+    torch.manual_seed(0)
+    assert not TargetScorer(make().eval()).reads_on
+
+
+def test_a_decoder_that_forgets_where_it_was_does_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = llama().eval()
+    assert isinstance(model, LlamaForCausalLM)
+    scorer, decoder = TargetScorer(model), model.get_decoder()
+    forward = decoder.forward
+
+    def from_the_start(**options: object) -> object:
+        ids = options["input_ids"]
+        assert isinstance(ids, torch.Tensor)
+        return forward(**options, position_ids=torch.arange(ids.shape[1])[None, :])
+
+    monkeypatch.setattr(decoder, "forward", from_the_start)
+    assert not scorer.reads_on

@@ -7,12 +7,10 @@ kept: each is as large as the adapter.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from confide.attacks.decoding import DecodingScheme
@@ -21,7 +19,7 @@ from confide.attacks.kept_answers import kept_answers
 from confide.attacks.pass_keys import amplified_key, answer_key, model_digest, record_key, scheme_column
 from confide.attacks.pass_store import Entry, PassStore
 from confide.attacks.readable import check_finite, check_prompts, check_records, not_finite
-from confide.attacks.token_columns import token_columns
+from confide.attacks.token_reader import TokenReader
 from confide.attacks.token_stats import TokenStats
 from confide.data.batches import collate
 from confide.data.examples import TokenizedExample
@@ -36,8 +34,6 @@ Item = TypeVar("Item")
 Prompts = Sequence[Sequence[int]]
 
 _RECORDS_PER_PART = 256  # what an interrupted audit loses at most
-# Values of logits held at once, 32 MiB of float32; a handful of arrays of this size live beside it.
-_LOGITS_IN_MEMORY = 1 << 23
 
 
 class Passes:
@@ -52,8 +48,7 @@ class Passes:
     Args:
         model: what the adapters are written into.
         folder: where results are kept, see `PassStore`; None keeps them in memory.
-        batch_size: records at a time, those of similar length together. Speed only, up to float rounding. Models whose
-            logits are more than the output layer's take `stats` one record at a time, so that memory stays bounded.
+        batch_size: records at a time, see `TokenReader`. Speed only, up to float rounding.
         schemes: whose probabilities `TokenStats.decoded` gives. A scheme added later takes a new pass.
 
     Attributes:
@@ -86,6 +81,7 @@ class Passes:
         self._schemes = {scheme_column(scheme): scheme for scheme in schemes}
         self._names = {scheme.name: scheme_column(scheme) for scheme in schemes}
         self._scorer = TargetScorer(model.module)
+        self._reader = TokenReader(self._scorer, model, self._schemes, batch_size)
         self._pad_id = pad_token_id(model.tokenizer)
 
     def stats(self, adapter: Vector | None, examples: Sequence[TokenizedExample]) -> list[TokenStats]:
@@ -272,32 +268,13 @@ class Passes:
             raise NonFiniteLossError(not_finite(example, "a gradient"))
         return gradient
 
-    def _score(self, examples: Sequence[TokenizedExample]) -> list[Entry]:
-        batch_size = self._batch_size if self._scorer.splits_head else 1
-        found: list[Entry] = []
-        for batch in _slices(examples, batch_size):
-            columns = self._score_batch(batch)
-            ends = np.cumsum([example.num_tokens - 1 for example in batch])[:-1]
-            for number, example in enumerate(batch):
-                # Copies, so that no record keeps its batch's arrays alive.
-                entry = {name: np.split(values, ends)[number].copy() for name, values in columns.items()}
-                if not np.isfinite(entry["logp"]).all():
-                    raise NonFiniteLossError(not_finite(example, "a log-probability"))
-                found.append(entry)
-            self.num_passes += len(batch)
+    def _score(self, examples: Sequence[TokenizedExample]) -> Sequence[Entry]:
+        found = self._reader.read([example.input_ids for example in examples])
+        for example, entry in zip(examples, found, strict=True):
+            if not np.isfinite(entry["logp"]).all():
+                raise NonFiniteLossError(not_finite(example, "a log-probability"))
+        self.num_passes += len(examples)
         return found
-
-    def _score_batch(self, examples: Sequence[TokenizedExample]) -> dict[str, npt.NDArray[np.generic]]:
-        """Gives all columns over the tokens of a batch, record after record, without each record's first token."""
-        batch = collate(examples, self._pad_id)
-        every_token = replace(batch, loss_mask=batch.attention_mask.bool()).to(self.model.base.device)
-        states, targets = self._scorer.states(every_token)
-        rows = max(1, _LOGITS_IN_MEMORY // self._scorer.logits(states[:1]).shape[-1])
-        parts = [
-            token_columns(self._scorer.logits(some), ids, self._schemes)
-            for some, ids in zip(states.split(rows), targets.split(rows), strict=True)
-        ]
-        return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
 
     def _as_stats(self, entry: Entry, example: TokenizedExample) -> TokenStats:
         return TokenStats(

@@ -6,16 +6,19 @@ or a padding token needs none. Used by training and by every evaluation, so that
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import cross_entropy, linear_cross_entropy
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from confide.data.batches import Batch
 
 _PROBE_TOKENS = 4
+_KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)
 # What an architecture may do to the logits behind the output layer, as transformers names it in configurations: soft
 # caps, then factors. A cap hardly shows on the small logits of a few tokens, so a name alone is enough.
 _BEHIND_THE_HEAD = (
@@ -87,6 +90,33 @@ class TargetScorer:
         """Turns rows of `states` into float32 logits, shape (num_rows, vocabulary)."""
         return self._head(states).float() if self.splits_head and self._head is not None else states
 
+    @cached_property
+    def reads_on(self) -> bool:
+        """Whether `family_states` can be asked: what this decoder keeps of a beginning can serve several ends.
+
+        Found out by comparing both ways on a few tokens. Not so where the whole forward pass is needed for the logits,
+        nor where a layer keeps a running state and not each token's keys and values.
+        """
+        return self.splits_head and self._reads_on()
+
+    @torch.no_grad()
+    def family_states(self, beginning: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the model over records that begin alike, over their beginning once.
+
+        Args:
+            beginning: token ids, shape (num_shared,), int64, at least one.
+            ends: what follows in each record, shape (num_records, longest), int64, padded on the right.
+
+        Returns:
+            What `logits` turns into logits: behind each token of the beginning, shape (num_shared, width), and behind
+            each of the ends', shape (num_records, longest, width).
+        """
+        first = self._decoder(input_ids=beginning[None, :], use_cache=True)
+        kept = cast("DynamicCache", first.past_key_values)
+        kept.batch_repeat_interleave(ends.shape[0])
+        then = self._decoder(input_ids=ends, past_key_values=kept, use_cache=True)
+        return first.last_hidden_state[0], then.last_hidden_state
+
     def loss_sum(self, batch: Batch) -> Tensor:
         """The sum over targets of the negative log-likelihood, in nats: a scalar to call `backward` on once."""
         states, targets = self.states(batch)
@@ -123,9 +153,30 @@ class TargetScorer:
     def _hidden(self, input_ids: Tensor) -> Tensor:
         # Batches are padded on the right, so the causal mask alone hides every padding token from the real ones, and
         # attention takes its fastest path. What the padding positions themselves compute is never read.
-        output = self._decoder(input_ids=input_ids, use_cache=False)
-        hidden: Tensor = output.last_hidden_state  # type: ignore[attr-defined]
-        return hidden
+        return self._decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+
+    @torch.no_grad()
+    def _reads_on(self) -> bool:
+        if self._head is None:
+            return False
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            ids = torch.arange(_PROBE_TOKENS, device=self._head.weight.device)
+            kept = getattr(self._decoder(input_ids=ids[None, :2], use_cache=True), "past_key_values", None)
+            if not isinstance(kept, DynamicCache) or any(type(layer) not in _KEYS_AND_VALUES for layer in kept.layers):
+                return False
+            whole = torch.stack([ids, ids.flip(0)])
+            whole[:, :2] = ids[:2]
+            expected = self._hidden(whole)
+            beginning, ends = self.family_states(ids[:2], whole[:, 2:])
+            found = torch.cat([beginning.expand(2, -1, -1), ends], dim=1)
+            # Roundings differ with the shapes of the products, and add up over the layers; a token read at a wrong
+            # place, or not seen, changes a state by a good part of its length.
+            room = torch.finfo(expected.dtype).eps ** 0.5
+            return bool((found - expected).float().norm() <= room * expected.float().norm())
+        finally:
+            self.model.train(was_training)
 
     @torch.no_grad()
     def _head_alone_gives_logits(self) -> bool:
@@ -153,12 +204,17 @@ class _Config(Protocol):
     def get_text_config(self, *, decoder: bool) -> object: ...
 
 
+class _Hidden(Protocol):
+    last_hidden_state: Tensor
+    past_key_values: object
+
+
 class _Causal(Protocol):
     """What every causal language model of transformers has."""
 
     config: "_Config"
 
-    def get_decoder(self) -> Callable[..., object]:
+    def get_decoder(self) -> Callable[..., _Hidden]:
         """The model without its output layer."""
 
     def get_output_embeddings(self) -> torch.nn.Linear | None:
