@@ -154,7 +154,7 @@ def complete_with_two(
             "positions. Lower max_new_tokens, or give a smaller share of each record as its prompt."
         )
     # An adapter of zeros adds exactly zero to every layer: the base model.
-    adapters = (newer, np.zeros_like(newer) if older is None else older)
+    adapters = _Adapters(model, (newer, np.zeros_like(newer) if older is None else older))
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     answers: dict[int, Answer] = {}
     with evaluation_mode(model.module):
@@ -171,10 +171,26 @@ class _Output(Protocol):
     past_key_values: object
 
 
+class _Adapters:
+    """Adapters on one model that take turns at every token: each keeps its own tensors, and nothing is copied."""
+
+    def __init__(self, model: AdaptedModel, adapters: Sequence[Vector]) -> None:
+        self._parameters = model.parameters_of(model.layout)
+        self._values: list[list[Tensor]] = []
+        for adapter in adapters:
+            model.write(adapter)
+            self._values.append([parameter.detach().clone() for parameter in self._parameters])
+
+    def use(self, number: int) -> None:
+        """Puts an adapter into the model."""
+        for parameter, values in zip(self._parameters, self._values[number], strict=True):
+            parameter.data = values
+
+
 class _Pair:
     """Two adapters on one model, each with its own cache, reading the same batch token by token."""
 
-    def __init__(self, model: AdaptedModel, adapters: tuple[Vector, Vector], prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: AdaptedModel, adapters: _Adapters, prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
         self._adapters = adapters
         self._caches: list[object] = [None, None]
@@ -201,7 +217,7 @@ class _Pair:
         self._positions = self._positions[:, -1:] + 1
 
     def _pass(self, number: int) -> Tensor:
-        self._model.write(self._adapters[number])
+        self._adapters.use(number)
         # Some architectures find positions by themselves, and some always give logits for the whole prompt.
         optional: Mapping[str, object] = {"position_ids": self._positions, "logits_to_keep": 1}
         output = cast(
