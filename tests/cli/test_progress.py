@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from confide.cli.progress import RunDisplay, StopSwitch, round_line
+from confide.cli.progress import RunDisplay, StopSwitch, phases, round_line
 from confide.records import RoundRecord
 from confide.train.local import StepReport
 
@@ -89,3 +89,17 @@ def test_round_lines_are_aligned_whatever_the_numbers() -> None:
         "train     0.8 s | total    14.2 s"
     )
     assert lines[2].endswith(" | held-out  99.5000")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_each_phase_of_long_work_is_told(is_terminal: bool) -> None:
+    file = io.StringIO()
+    with phases(Console(file=file, force_terminal=is_terminal, width=80, color_system=None), "auditing") as tell:
+        tell("1/2 membership")
+        first = file.getvalue()
+        tell("2/2 exposure [of all]")
+    if is_terminal:
+        assert "auditing" in file.getvalue()
+    else:  # a log: a line as each phase begins
+        assert re.fullmatch(r" +0 s  auditing: 1/2 membership\n", first)
+        assert re.fullmatch(r" +0 s  auditing: 2/2 exposure \[of all\]\n", file.getvalue().removeprefix(first))

@@ -1,15 +1,14 @@
 """`confide audit` and `confide report`: what leaks, to whom, how certainly; and the page about it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.status import Status
 
 from confide.cli.earlier import keeping_earlier
+from confide.cli.progress import phases
 from confide.cli.telling import print_telling
 from confide.errors import RunDirectoryError, UsageError
 
@@ -199,8 +198,8 @@ def audit(
     from confide.auditor import audit_run, results_path
     from confide.report.page import write_report
 
-    with keeping_earlier(results_path(run), console), _status(console) as status:
-        results = audit_run(run, request, model=model, progress=lambda phrase: status.update(f"auditing: {phrase}"))
+    with keeping_earlier(results_path(run), console), phases(console, "auditing") as progress:
+        results = audit_run(run, request, model=model, progress=progress)
     write_report([results], run / REPORT_FILE)
     return results
 
@@ -210,8 +209,8 @@ def audit_others(given: "AdaptersToAudit", console: Console, request: "AuditRequ
     from confide.auditor import audit_adapters, results_path
     from confide.report.page import write_report
 
-    with keeping_earlier(results_path(given.out), console), _status(console) as status:
-        results = audit_adapters(given, request, progress=lambda phrase: status.update(f"auditing: {phrase}"))
+    with keeping_earlier(results_path(given.out), console), phases(console, "auditing") as progress:
+        results = audit_adapters(given, request, progress=progress)
     write_report([results], given.out / REPORT_FILE)
     return results
 
@@ -275,9 +274,3 @@ def _needed(name: str, path: Path | None) -> Path:
     if path is None:
         raise UsageError(f"--adapters needs {name}: a file of records, one JSON object a line.")
     return path
-
-
-@contextmanager
-def _status(console: Console) -> Iterator[Status]:
-    with console.status("auditing") as status:
-        yield status

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -173,3 +174,18 @@ def timed(console: Console, what: str) -> Iterator[None]:
     with console.status(what):
         yield
     print_line(console, f"{what}: {time.perf_counter() - began:.1f} s")
+
+
+@contextmanager
+def phases(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Shows which phase a long work is in: live where a person is watching, elsewhere a line each, with the time.
+
+    Returns:
+        To be told each phase as it begins.
+    """
+    if console.is_terminal:
+        with console.status(what) as status:
+            yield lambda phase: status.update(escape(f"{what}: {phase}"))
+        return
+    began = time.perf_counter()
+    yield lambda phase: print_line(console, f"{time.perf_counter() - began:7.0f} s  {what}: {phase}")
