@@ -1,6 +1,7 @@
 import pytest
 
-from confide.auditor.request import Attackers, AuditRequest, check_only_audit_keys, choose_attackers
+from confide.auditor.request import ATTACK_KEYS, Attackers, AuditRequest, check_only_audit_keys, choose_attackers
+from confide.config.keys import section_keys
 from confide.config.load import parse_config
 from confide.errors import ConfigError, UsageError
 
@@ -44,6 +45,18 @@ def test_attackers_that_cannot_be(asked: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         choose_attackers(CLIENTS, asked)
     assert caught.value.exit_code == 2
+
+
+def test_every_key_of_the_audit_is_about_attacks_or_about_what_was_planted() -> None:
+    keys = {key.full_name for key in section_keys("audit")}
+    planted = {"audit.record", "audit.canaries", "audit.records_per_client", "audit.canaries_per_client"}
+    assert keys == ATTACK_KEYS | planted
+
+
+def test_a_request_can_be_what_a_configuration_says() -> None:
+    values = {"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}
+    said = parse_config(values, ["audit.samples=7", "audit.protocol=true", 'audit.views=["client"]', "audit.shadows=2"])
+    assert parse_config(values, AuditRequest.as_in(said).overrides).audit == said.audit
 
 
 def test_what_is_asked_for_overrides_the_configuration() -> None:

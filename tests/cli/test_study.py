@@ -56,6 +56,8 @@ def test_a_study_trains_and_audits_what_is_missing_and_nothing_twice(
     assert [len(RunDirectory.open(runs / f"recorded-{name}").records()) for name in ("plain", "short")] == [2, 1]
     assert read_results(runs / "recorded-short").run.num_rounds == 1
     assert "recorded-short" in (runs / "recorded.html").read_text()
+    assert confide(monkeypatch, "study", study, "--set", 'audit.attacks=["exposure", "membership"]') == 0
+    assert read_results(runs / "recorded-plain").settings["attacks"] == ["exposure", "membership"]
     shutil.rmtree(results_path(runs / "recorded-plain").parent)
     assert confide(monkeypatch, "study", study, "--no-train") == 2
     assert "was not audited yet" in capsys.readouterr().err

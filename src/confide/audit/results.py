@@ -12,6 +12,7 @@ Family = Literal["membership", "extraction", "exposure", "updates"]
 ViewKind = Literal["final", "client", "coalition", "server", "sealed-server"]
 OutcomeKind = Literal["flag", "share", "number", "rank"]
 Number = int | float
+Setting = str | bool | int | float | list[str] | list[float]
 
 _NUMBERS = re.compile(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]")
 
@@ -216,7 +217,7 @@ class AuditResults(_Document):
     versions: dict[str, str]
     machine: dict[str, str]
     seconds: float
-    settings: dict[str, str | int | float | list[str] | list[float]]
+    settings: dict[str, Setting]
     counts: dict[str, int]
     warnings: list[str]
     measures: list[Measure]

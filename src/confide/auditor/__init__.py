@@ -2,7 +2,16 @@
 
 from confide.auditor.audit import audit_adapters, audit_run
 from confide.auditor.audited import results_path
+from confide.auditor.conclusions import settings_of
 from confide.auditor.of_adapters import AdaptersToAudit
-from confide.auditor.request import AuditRequest
+from confide.auditor.request import ATTACK_KEYS, AuditRequest
 
-__all__ = ["AdaptersToAudit", "AuditRequest", "audit_adapters", "audit_run", "results_path"]
+__all__ = [
+    "ATTACK_KEYS",
+    "AdaptersToAudit",
+    "AuditRequest",
+    "audit_adapters",
+    "audit_run",
+    "results_path",
+    "settings_of",
+]

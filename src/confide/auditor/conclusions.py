@@ -10,9 +10,10 @@ from confide.attacks.passes import Passes
 from confide.audit.judging import Findings, Found, judge, raw_p_value
 from confide.audit.membership import BEST
 from confide.audit.outcomes import keep_outcomes
-from confide.audit.results import AuditResults, Measure
+from confide.audit.results import AuditResults, Measure, Setting
 from confide.audit.statistics import holm
 from confide.auditor.audited import Audited
+from confide.config.schema import Config
 from confide.data.examples import TokenizedExample
 from confide.machine import describe_machine, installed_versions
 from confide.update import Vector
@@ -33,7 +34,6 @@ def conclude(
         seconds: that it took.
     """
     config, case = audited.config, audited.case
-    audit = config.audit
     adapter = audited.adapters.read(audited.adapters.last)
     asked, outcomes = keep_outcomes([one.outcomes for one in findings.found], case.fingerprint)
     measures = _judged(findings.found, is_randomised=case.truth.is_randomised)
@@ -46,14 +46,7 @@ def conclude(
         seconds=seconds,
         settings={
             "attackers": ", ".join(audited.attackers.everyone),
-            "views": [str(view) for view in audit.views],
-            "attacks": [str(family) for family in audit.attacks],
-            "canaries": [str(kind) for kind in audit.canaries],
-            "records_per_attack": audit.records_per_attack,
-            "max_new_tokens": audit.max_new_tokens,
-            "samples": audit.samples,
-            "alternatives": audit.alternatives,
-            "shadows": audit.shadows,
+            **settings_of(config),
             "rounds looked at": [float(number) for number in audited.adapters.looked_at],
         },
         counts=dict(case.counts),
@@ -69,6 +62,22 @@ def conclude(
         asked=asked,
         unmeasured=findings.unmeasured,
     )
+
+
+def settings_of(config: Config) -> dict[str, Setting]:
+    """How a configuration has a run audited, as results hold it."""
+    audit = config.audit
+    return {
+        "views": [str(view) for view in audit.views],
+        "attacks": [str(family) for family in audit.attacks],
+        "canaries": [str(kind) for kind in audit.canaries],
+        "records_per_attack": audit.records_per_attack,
+        "max_new_tokens": audit.max_new_tokens,
+        "samples": audit.samples,
+        "alternatives": audit.alternatives,
+        "protocol": audit.protocol,
+        "shadows": audit.shadows,
+    }
 
 
 def _judged(found: Sequence[Found], *, is_randomised: bool) -> list[Measure]:

@@ -7,7 +7,7 @@ from confide.config.load import config_differences
 from confide.config.schema import Config
 from confide.errors import ConfigError, UsageError
 
-AUDIT_KEYS = frozenset(
+ATTACK_KEYS = frozenset(
     {
         "audit.views",
         "audit.attacks",
@@ -15,13 +15,14 @@ AUDIT_KEYS = frozenset(
         "audit.max_new_tokens",
         "audit.samples",
         "audit.alternatives",
+        "audit.protocol",
         "audit.shadows",
-        "evaluate.batch_size",
-        "run.device",
-        "run.threads",
     }
 )
-"""Keys that say how to audit; all others say what was trained."""
+"""Keys that say how to attack."""
+
+AUDIT_KEYS = ATTACK_KEYS | {"evaluate.batch_size", "run.device", "run.threads"}
+"""Keys that an audit may change; all others say what was trained."""
 
 _FEWEST_FOR_COALITION = 3
 
@@ -46,6 +47,11 @@ class AuditRequest:
     settings: tuple[str, ...] = ()
     shadows: int | None = None
     shows_text: bool = False
+
+    @classmethod
+    def as_in(cls, config: Config) -> "AuditRequest":
+        """The request for an audit as a configuration says, whatever the run's own says."""
+        return cls(settings=tuple(f"{key}={toml_value(config.value(key))}" for key in sorted(ATTACK_KEYS)))
 
     @property
     def overrides(self) -> tuple[str, ...]:

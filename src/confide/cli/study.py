@@ -27,7 +27,8 @@ def study_command(
     """Trains and audits variants of one configuration, and puts them side by side: what each defence costs and buys.
 
     Variant V is the run NAME-V in run.folder. What is there is not done again: a variant that was trained is audited,
-    one that was stopped goes on, so that a study that was interrupted is continued by the same command. Tables are
+    one that was stopped goes on, so that a study that was interrupted is continued by the same command. One that was
+    audited with other attacks than the file now asks for is audited again. Tables are
     printed as Markdown; the page with everything is run.folder/NAME.html. Variants with the same data and seed are
     compared record by record.
 
@@ -67,7 +68,7 @@ def _complete(config: "Config", run: Path, console: Console) -> None:
     Raises:
         ConfigError: a run of this name was started with another configuration.
     """
-    from confide.auditor import results_path
+    from confide.auditor import ATTACK_KEYS, AuditRequest, results_path, settings_of
     from confide.config.load import load_config
     from confide.run import RunDirectory
 
@@ -75,12 +76,12 @@ def _complete(config: "Config", run: Path, console: Console) -> None:
         train(config)
     else:
         directory = RunDirectory.open(run)
-        check_unchanged(
-            directory, load_config(directory.config_path), config, advice=f"Remove {run} or give its settings"
-        )
+        started, advice = load_config(directory.config_path), f"Remove {run} or give its settings"
+        check_unchanged(directory, started, config, advice=advice, ignoring=ATTACK_KEYS)
         if directory.status != "finished":
             resume_command(run)
-    if results_path(run).exists():
+    asked = settings_of(config)
+    if results_path(run).exists() and read_results(run).settings.items() >= asked.items():
         console.print(f"{run} was audited already", markup=False, highlight=False, soft_wrap=True)
     else:
-        audit(run, console)
+        audit(run, console, AuditRequest.as_in(config))

@@ -77,10 +77,24 @@ def resume_command(
         _run(asked, directory, console, as_json=as_json)
 
 
-def check_unchanged(directory: "RunDirectory", started: "Config", now: "Config", *, advice: str) -> None:
+def check_unchanged(
+    directory: "RunDirectory",
+    started: "Config",
+    now: "Config",
+    *,
+    advice: str,
+    ignoring: "frozenset[str]" = frozenset(),
+) -> None:
     """Refuses to resume a run with another configuration than it was started with.
 
     To ask for the number of threads that the run found at its start is no change.
+
+    Args:
+        directory: of the run.
+        started: what it was started with.
+        now: what is asked for.
+        advice: what to do instead, for the user.
+        ignoring: keys that make no difference, besides those of a resume.
 
     Raises:
         ConfigError: names every key that differs, with both values.
@@ -91,7 +105,7 @@ def check_unchanged(directory: "RunDirectory", started: "Config", now: "Config",
     if now.run.threads != started.run.threads:
         run = started.run.model_copy(update={"threads": directory.threads or started.run.threads})
         started = started.model_copy(update={"run": run})
-    differences = config_differences(started, now, ignoring=RESUMABLE_KEYS)
+    differences = config_differences(started, now, ignoring=RESUMABLE_KEYS | ignoring)
     if differences:
         listed = "\n".join(f"    {difference}" for difference in differences)
         raise ConfigError(

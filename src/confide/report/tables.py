@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from confide.audit.results import AuditResults, Measure, Memorised, Unmeasured
+from confide.audit.results import AuditResults, Measure, Memorised, Setting, Unmeasured
 from confide.report.sentences import measures_of, worst_of
 from confide.report.wording import (
     FAMILIES,
@@ -195,8 +195,8 @@ def _pairs(caption: str, first_column: str, pairs: Iterable[tuple[str, str]]) ->
     )
 
 
-def _as_set(value: str | int | float | list[str] | list[float]) -> str:
+def _as_set(value: Setting) -> str:
     """Writes a setting as it is: nothing rounded."""
     if isinstance(value, list):
         return ", ".join(str(part) for part in value) or "none"
-    return str(value)
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)

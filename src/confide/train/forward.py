@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import cross_entropy, linear_cross_entropy
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from confide.data.batches import Batch
+from confide.model.kept_tokens import keeps_each_token, repeat_for
 
 _PROBE_TOKENS = 4
-_KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)
 # What an architecture may do to the logits behind the output layer, as transformers names it in configurations: soft
 # caps, then factors. A cap hardly shows on the small logits of a few tokens, so a name alone is enough.
 _BEHIND_THE_HEAD = (
@@ -112,9 +111,8 @@ class TargetScorer:
             each of the ends', shape (num_records, longest, width).
         """
         first = self._decoder(input_ids=beginning[None, :], use_cache=True)
-        kept = cast("DynamicCache", first.past_key_values)
-        kept.batch_repeat_interleave(ends.shape[0])
-        then = self._decoder(input_ids=ends, past_key_values=kept, use_cache=True)
+        repeat_for(first.past_key_values, ends.shape[0])
+        then = self._decoder(input_ids=ends, past_key_values=first.past_key_values, use_cache=True)
         return first.last_hidden_state[0], then.last_hidden_state
 
     def loss_sum(self, batch: Batch) -> Tensor:
@@ -164,7 +162,7 @@ class TargetScorer:
         try:
             ids = torch.arange(_PROBE_TOKENS, device=self._head.weight.device)
             kept = getattr(self._decoder(input_ids=ids[None, :2], use_cache=True), "past_key_values", None)
-            if not isinstance(kept, DynamicCache) or any(type(layer) not in _KEYS_AND_VALUES for layer in kept.layers):
+            if not keeps_each_token(kept):
                 return False
             whole = torch.stack([ids, ids.flip(0)])
             whole[:, :2] = ids[:2]
