@@ -43,11 +43,12 @@ DEMO_OVERRIDES = (
     "evaluate.batch_size=32",
     'audit.canaries=["ladder"]',
     "audit.canaries_per_client=5",
+    "audit.records_per_attack=5",
     'audit.views=["final", "client"]',
     'audit.attacks=["membership", "extraction", "exposure"]',
     "audit.max_new_tokens=16",
     "audit.alternatives=10",
-    "audit.samples=5",
+    "audit.samples=3",
 )
 """What the demo sets: sized for six minutes on two CPU cores, baselines and audit and all."""
 
