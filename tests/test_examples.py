@@ -35,6 +35,7 @@ def test_the_examples_are_those_the_readme_speaks_of() -> None:
         "fedshield",
         "leakage-study",
         "leakage-small",
+        "leakage-tofu",
         "ladder",
     }
     assert [path.name for path in EXAMPLES if f"examples/{path.name}" not in readme] == []
