@@ -1,6 +1,6 @@
 import pytest
 
-from confide.audit.gate import Condition, failed_conditions, parse_condition
+from confide.audit.gate import check_asked, failed_conditions, parse_condition
 from confide.audit.results import AuditResults, Estimate, Measure, Unmeasured
 from confide.errors import ConfigError
 from tests.report.audits import audit, estimate, measure
@@ -25,16 +25,15 @@ RESULTS = with_measures(GREEDY, PREFIX, AREA, TPR)
         ("client.extraction.exact > 0.01", ("client", "extraction", "exact", "value", ">", 0.01)),
         ("final.membership.tpr@0.01:low>=1e-3", ("final", "membership", "tpr@0.01", "low", ">=", 0.001)),
         (" server.updates.auc:excess  <  -0.5 ", ("server", "updates", "auc", "excess", "<", -0.5)),
-        (
-            "final.extraction.within 100 samples:high <= 1",
-            ("final", "extraction", "within 100 samples", "high", "<=", 1),
-        ),
+        ("final.extraction.within_100 : high <= 1", ("final", "extraction", "within_100", "high", "<=", 1)),
         ("sealed-server.updates.auc:leaks > 0", ("sealed-server", "updates", "auc", "leaks", ">", 0)),
     ],
 )
 def test_a_condition_reads_as_it_is_written(text: str, expected: tuple[object, ...]) -> None:
     found = parse_condition(text)
-    assert (found.view, found.family, found.metric, found.part, found.comparison, found.bound) == expected
+    about = found.measures
+    assert (about.view, about.family, about.metric, found.part, found.comparison, found.bound) == expected
+    assert (about.attack, about.population) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -47,10 +46,15 @@ def test_a_condition_reads_as_it_is_written(text: str, expected: tuple[object, .
         ("nobody.extraction.exact > 0", "has the view 'nobody', expected final, client, coalition, server"),
         ("client.theft.exact > 0", "has the family 'theft', expected membership, extraction, exposure, updates"),
         ("client.extraction.exact:middle > 0", "has the part 'middle', expected value, low, high, excess, leaks"),
-        ("client.extraction > 0", "needs a metric and a finite number"),
-        ("client.extraction.exact > much", "needs a metric and a finite number"),
-        ("client.extraction.exact > nan", "needs a metric and a finite number"),
-        ("client.extraction.exact > inf", "needs a metric and a finite number"),
+        ("client.extraction > 0", "names no metric of extraction"),
+        ("client.extraction.exacct > 0", "names no metric of extraction.* The metrics are: exact, near, "),
+        ("client.membership.exact > 0", "names no metric of membership.* are: auc, tpr@0.1, tpr@0.01, tpr@0.001"),
+        ("client.membership.tpr@0.05 > 0", "names no metric of membership"),
+        ("client.extraction.greedy.exact > 0", "names no metric of extraction"),
+        ("client.extraction.greedy.ladder.exacct > 0", "names no metric of extraction"),
+        ("client.extraction.exact > much", "needs a finite number"),
+        ("client.extraction.exact > nan", "needs a finite number"),
+        ("client.extraction.exact > inf", "needs a finite number"),
     ],
 )
 def test_what_is_no_condition_is_refused_with_the_reason(text: str, message: str) -> None:
@@ -71,6 +75,9 @@ def test_what_is_no_condition_is_refused_with_the_reason(text: str, message: str
         ("final.membership.auc:excess > 0.1", [AREA]),
         ("final.membership.auc:excess > 0.2", []),
         ("final.membership.tpr@0.01 <= 0.2", [TPR]),
+        ("client.extraction.greedy.personal.exact > 0.05", [GREEDY]),
+        ("client.extraction.prefix.personal.exact:low >= 0.05", [PREFIX]),
+        ("client.extraction.greedy.personal.exact > 0.3", []),
     ],
 )
 def test_a_condition_fails_exactly_the_measures_for_which_it_holds(text: str, failing: list[Measure]) -> None:
@@ -84,6 +91,8 @@ def test_a_gate_that_looks_at_nothing_does_not_pass() -> None:
         failed_conditions(RESULTS, [parse_condition("coalition.extraction.exact > 0.5")])
     with pytest.raises(ConfigError, match="about nothing"):  # there is such a measure, and it has no excess
         failed_conditions(RESULTS, [parse_condition("final.membership.tpr@0.01:excess > 0.5")])
+    with pytest.raises(ConfigError, match=r"measured: client\.extraction\.greedy\.personal\.exact, client\.extr"):
+        failed_conditions(RESULTS, [parse_condition("client.extraction.greedy.ladder.exact > 0.5")])
     with pytest.raises(ConfigError, match="It measured: nothing"):
         failed_conditions(with_measures(), [parse_condition("client.extraction.exact > 0.5")])
 
@@ -113,11 +122,85 @@ def test_a_gate_does_not_pass_on_what_there_were_too_few_records_for() -> None:
     assert "not known" in line
 
 
+def test_what_is_not_known_of_many_is_said_once() -> None:
+    results = RESULTS.model_copy(update={"unmeasured": [missing(name) for name in ("records", "ladder", "personal")]})
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.exact > 2")])
+    assert line.startswith("client.extraction.exact > 2: not known. client.extraction.records: ")
+    assert line.endswith("needed. So it is with 2 more.")
+
+
 def test_an_attack_that_did_not_run_holds_up_its_own_numbers_alone() -> None:
     results = RESULTS.model_copy(update={"unmeasured": [missing("personal", "own-prefix", "coverage", "efficiency")]})
     (line,) = failed_conditions(results, [parse_condition("client.extraction.coverage > 2")])
     assert "client.extraction.own-prefix.personal" in line
     assert failed_conditions(results, [parse_condition("client.extraction.exact > 2")]) == []
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.own-prefix.personal.coverage > 2")])
+    assert "not known" in line
+    with pytest.raises(ConfigError, match="about nothing"):  # what is missing is another population's
+        failed_conditions(results, [parse_condition("client.extraction.own-prefix.ladder.coverage > 2")])
+
+
+NEED = "3 members and 4 others; at least 10 of each are needed."
+FEW = measure(
+    "client",
+    "extraction",
+    "too few records",
+    attack="greedy",
+    metric="exact",
+    members=Estimate(value=0.25, low=0.01, high=0.8, num=4),
+    excess=Estimate(value=0.0, low=-0.6, high=0.6, num=4),
+).model_copy(update={"caveat": NEED})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "client.extraction.exact > 0.5",
+        "client.extraction.exact < 0.1",
+        "client.extraction.exact:low > 0.01",
+        "client.extraction.exact:low >= 0.5",
+        "client.extraction.exact:high < 0.2",
+        "client.extraction.exact:high <= 0.2",
+        "client.extraction.exact:excess > 0.1",
+        "client.extraction.exact:leaks > 0",
+        "client.extraction.greedy.personal.exact:leaks > 0",
+    ],
+)
+def test_what_does_not_hold_of_too_few_records_is_not_known_and_fails(text: str) -> None:
+    condition = parse_condition(text)
+    (line,) = failed_conditions(with_measures(FEW), [condition])
+    assert line.startswith(f"{text}: not known. {FEW.key} has {condition.part} ")
+    assert line.endswith(NEED)
+    enough = FEW.model_copy(update={"verdict": "no evidence"})
+    assert failed_conditions(with_measures(enough), [condition]) == []
+
+
+@pytest.mark.parametrize("text", ["client.extraction.exact > 0.2", "client.extraction.exact:high > 0.7"])
+def test_what_holds_of_too_few_records_fails_as_it_does_of_many(text: str) -> None:
+    (line,) = failed_conditions(with_measures(FEW), [parse_condition(text)])
+    assert "not known" not in line
+    assert FEW.key in line
+
+
+@pytest.mark.parametrize("text", ["client.extraction.exact:high > 0.8", "client.extraction.exact:low < 0.01"])
+def test_what_an_interval_rules_out_is_known_from_few_records_too(text: str) -> None:
+    assert failed_conditions(with_measures(FEW), [parse_condition(text)]) == []
+
+
+def test_one_measure_of_too_few_records_fails_a_gate_that_all_others_pass() -> None:
+    (line,) = failed_conditions(with_measures(PREFIX, FEW, AREA), [parse_condition("client.extraction.exact > 0.9")])
+    assert FEW.key in line
+    assert NEED in line
+
+
+def test_conditions_on_what_is_not_asked_for_are_refused_before_an_audit() -> None:
+    asked = {"views": ("final", "server"), "families": ("membership", "updates")}
+    fine = ["final.membership.auc > 1", "sealed-server.updates.auc > 1", "server.updates.auc > 1"]
+    check_asked([parse_condition(text) for text in fine], **asked)
+    with pytest.raises(ConfigError, match=r"'client.membership.auc > 1' is about the view 'client'.*final, server"):
+        check_asked([parse_condition("client.membership.auc > 1")], **asked)
+    with pytest.raises(ConfigError, match=r"is about the attack 'extraction'.*membership, updates"):
+        check_asked([parse_condition("final.extraction.exact > 1")], **asked)
 
 
 def test_every_condition_is_looked_at() -> None:
@@ -128,5 +211,14 @@ def test_every_condition_is_looked_at() -> None:
 
 def test_a_measure_at_the_edge_is_compared_without_rounding() -> None:
     just_above = Estimate(value=0.01 + 1e-12, low=0.0, high=1.0, num=4)
-    condition: Condition = parse_condition("client.extraction.exact > 0.01")
+    condition = parse_condition("client.extraction.exact > 0.01")
     assert failed_conditions(with_measures(measure(members=just_above)), [condition])
+
+
+def test_a_gate_on_a_view_that_nobody_in_the_run_has_works_and_says_so() -> None:
+    found = measure("server", "updates", "leak", metric="auc", members=estimate(0.9), is_hypothetical=True)
+    (said,) = failed_conditions(with_measures(found), [parse_condition("server.updates.auc > 0.6")])
+    assert said.endswith("has value 0.9 if the run were not sealed")
+    (said,) = failed_conditions(with_measures(found), [parse_condition("server.updates.auc:leaks > 0")])
+    assert "if the run were not sealed" in said
+    assert "sealed" not in failed_conditions(RESULTS, [parse_condition("client.extraction.exact > 0.2")])[0]

@@ -59,6 +59,20 @@ def test_a_request_can_be_what_a_configuration_says() -> None:
     assert parse_config(values, AuditRequest.as_in(said).overrides).audit == said.audit
 
 
+def test_a_request_is_written_as_options_of_the_command() -> None:
+    request = AuditRequest(
+        views=("final", "client"),
+        attacks=("exposure",),
+        attackers=("north",),
+        settings=("audit.samples=3", "run.threads=1"),
+        shadows=0,
+        shows_text=True,
+    )
+    options = "--view final --view client --attack exposure --attacker north --shadows 0"
+    assert " ".join(request.words) == f"{options} --set audit.samples=3 --set run.threads=1 --show-text"
+    assert AuditRequest().words == ()
+
+
 def test_what_is_asked_for_overrides_the_configuration() -> None:
     request = AuditRequest(views=("client",), attacks=("exposure", "updates"), settings=("audit.samples=3",))
     audit = parse_config({"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}, request.overrides).audit

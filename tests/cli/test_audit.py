@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from confide.audit.results import AuditResults
-from confide.auditor import results_path
+from confide.auditor import AdaptersToAudit, AuditRequest, results_path
+from confide.cli import audit as audit_module
 from confide.cli.audit import REPORT_FILE, print_results, read_results
 from confide.cli.main import run as run_cli
 from confide.cli.telling import MOST_ROWS, telling_measures
@@ -81,7 +83,7 @@ def test_an_audit_shows_a_sentence_for_each_view_a_table_and_where_the_report_is
 def test_with_json_nothing_but_json_is_printed(confide: Command, run: Path) -> None:
     ended = confide("audit", run, *QUICK, "--json")
     assert AuditResults.model_validate_json(ended.out) == read_results(run)
-    assert json.loads(ended.out)["command"] == f"confide audit {run} --view final --attack membership --json"
+    assert json.loads(ended.out)["command"] == f"confide audit {run} --view final --attack membership"
     assert ended.code == 0
 
 
@@ -91,11 +93,11 @@ def _said(errors: str) -> list[str]:
 
 
 def test_a_gate_ends_with_1_where_its_condition_holds_and_with_0_where_not(confide: Command, run: Path) -> None:
-    passed = confide("audit", run, *QUICK, "--fail-if", "final.membership.auc > 1")
+    passed = confide("audit", run, *QUICK, "--fail-if", "final.membership.auc:high > 1")
     assert (passed.code, _said(passed.err)) == (0, [])
     assert re.search(r" \d+ s  auditing: 1/\d+ membership: ", passed.err)
     failed = confide(
-        "audit", run, *QUICK, "--fail-if", "final.membership.auc > 1", "--fail-if", "final.membership.auc >= 0"
+        "audit", run, *QUICK, "--fail-if", "final.membership.auc:high > 1", "--fail-if", "final.membership.auc >= 0"
     )
     assert failed.code == 1
     assert all(line.startswith("failed: final.membership.auc >= 0: ") for line in _said(failed.err))
@@ -104,9 +106,46 @@ def test_a_gate_ends_with_1_where_its_condition_holds_and_with_0_where_not(confi
 
 
 def test_a_gate_that_looks_at_nothing_ends_with_2(confide: Command, run: Path) -> None:
-    ended = confide("audit", run, *QUICK, "--fail-if", "client.membership.auc > 1")
+    ended = confide("audit", run, *QUICK, "--fail-if", "final.membership.lira_online.records.auc > 1")
     assert ended.code == 2
     assert "about nothing that this audit measured" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("client.membership.auc > 1", "is about the view 'client', and what is asked for is final (audit.views)"),
+        ("final.extraction.exact > 1", "is about the attack 'extraction', and what is asked for is membership"),
+        ("final.membership.acu > 1", "names no metric of membership"),
+    ],
+)
+def test_a_gate_on_what_will_not_be_measured_ends_with_2_before_the_audit(
+    confide: Command, run: Path, condition: str, message: str
+) -> None:
+    ended = confide("audit", run, *QUICK, "--fail-if", condition)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in " ".join(ended.err.split())
+    assert "auditing" not in ended.err
+
+
+def test_a_gate_takes_the_name_that_the_report_gives(confide: Command, run: Path) -> None:
+    confide("audit", run, *QUICK)
+    (key,) = [one.key for one in read_results(run).measures if (one.attack, one.metric) == ("loss", "auc")][:1]
+    assert key in (run / REPORT_FILE).read_text()
+    failed = confide("audit", run, *QUICK, "--fail-if", f"{key} >= 0")
+    assert failed.code == 1
+    assert [line.startswith(f"failed: {key} >= 0: {key} has value ") for line in _said(failed.err)] == [True]
+
+
+def test_a_gate_does_not_pass_where_there_are_too_few_records_to_tell(confide: Command, run: Path) -> None:
+    """Fourteen records of each of three clients: no AUC is near 1, and few of them could show one that is."""
+    ended = confide("audit", run, *QUICK, "--fail-if", "final.membership.auc:low > 0.999")
+    few = [one.key for one in read_results(run).measures if (one.metric, one.verdict) == ("auc", "too few records")]
+    lines = [line for line in _said(ended.err) if "failed: " in line]
+    assert few
+    assert ended.code == 1
+    assert len(lines) == len(few)
+    assert all("not known. " in line and "needed" in line for line in lines)
 
 
 def test_a_malformed_gate_ends_with_2_before_anything_is_done(confide: Command, tmp_path: Path) -> None:
@@ -185,8 +224,15 @@ def test_adapters_from_anywhere_are_audited_into_a_folder_of_their_own(
     assert "this audit is passive" in ended.out.replace("\n", " ")
     assert read_results(Path("audit-somebody-s")).run.name == "somebody-s"
     ended = confide("audit", "--adapters", adapters, *words, *quick, "--out", tmp_path / "found", "--json")
-    assert json.loads(ended.out)["run"]["base_model"] == "tiny-llama"
-    assert (tmp_path / "found" / REPORT_FILE).is_file()
+    found = json.loads(ended.out)
+    assert found["run"]["base_model"] == "tiny-llama"
+    assert (found["run"]["num_clients"], found["run"]["scheme"], found["run"]["command"]) == (None, None, "")
+    command = shlex.split(found["command"])
+    assert command[:4] == ["confide", "audit", "--adapters", str(adapters)]
+    assert command[command.index("--out") + 1] == str(tmp_path / "found")
+    assert "--json" not in command
+    page = (tmp_path / "found" / REPORT_FILE).read_text()
+    assert "None" not in page[page.index("<body") : page.index("<nav")]
     assert confide("report", tmp_path / "found", "audit-somebody-s", "--out", "both.html").code == 0
     assert "somebody-s" in Path("both.html").read_text()
 
@@ -238,6 +284,34 @@ def test_an_audit_that_measures_less_keeps_the_one_before_and_says_so(
     assert (mine / REPORT_FILE).read_bytes() == own_page
 
 
+def test_an_audit_of_fewer_records_keeps_the_one_before_and_says_so(
+    confide: Command, run: Path, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "mine", symlinks=True))
+    for kept in mine.glob("audit/audit*.json"):
+        kept.unlink()
+    confide("audit", mine, *QUICK)
+    now = read_results(mine)
+    # As if the audit before had asked about one record more, and had drawn one text more.
+    measures = [
+        one.model_copy(update={"members": one.members.model_copy(update={"num": one.members.num + (place == 0)})})
+        for place, one in enumerate(now.measures)
+    ]
+    more = [
+        (now.model_copy(update={"measures": measures}), "has 1 number of more records"),
+        (now.model_copy(update={"settings": {**now.settings, "samples": 5}}), "was made with more samples"),
+    ]
+    for number, (before, said) in enumerate(more, start=1):
+        results_path(mine).write_text(before.to_json())
+        (line,) = _said(confide("audit", mine, *QUICK).err)
+        assert line.startswith(f"note: the earlier audit {said}: it is kept as ")
+        assert f"audit-earlier-{number}.json" in line
+        assert read_results(mine / "audit" / f"audit-earlier-{number}.json") == before
+    fewer = [one.model_copy(update={"members": one.members.model_copy(update={"num": 1})}) for one in now.measures]
+    results_path(mine).write_text(now.model_copy(update={"measures": fewer}).to_json())
+    assert _said(confide("audit", mine, *QUICK).err) == []
+
+
 def test_results_that_cannot_be_read_are_kept(confide: Command, run: Path, tmp_path: Path) -> None:
     mine = Path(shutil.copytree(run, tmp_path / "mine", symlinks=True))
     results_path(mine).parent.mkdir(exist_ok=True)
@@ -271,7 +345,7 @@ def test_a_model_card_is_written_of_one_run_only(confide: Command, run: Path, tm
     assert "--model-card goes with one run" in ended.err
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"schema_version": 99}', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"schema_version": 1}', b"[" * 100_000])
 def test_damaged_results_are_an_error_with_their_name(confide: Command, tmp_path: Path, content: bytes) -> None:
     results_path(tmp_path).parent.mkdir()
     results_path(tmp_path).write_bytes(content)
@@ -280,6 +354,49 @@ def test_damaged_results_are_an_error_with_their_name(confide: Command, tmp_path
     assert "audit.json cannot be read" in ended.err
     with pytest.raises(RunDirectoryError):
         read_results(tmp_path)
+
+
+def test_results_of_another_version_of_the_schema_say_which(confide: Command, tmp_path: Path) -> None:
+    results_path(tmp_path).parent.mkdir()
+    results_path(tmp_path).write_text('{"schema_version": 99}')
+    ended = confide("report", tmp_path)
+    assert ended.code == 2
+    assert "of version 99 of the schema, and this program reads version 1" in " ".join(ended.err.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--view", "final", "--view", "client", "--attack", "membership", "--attacker", "north", "--show-text"),
+        ("--set", 'audit.attacks=["membership", "exposure"]', "--set", "run.threads=1", "--shadows", "0"),
+    ],
+)
+def test_the_words_that_results_name_ask_for_the_same_audit_again(
+    confide: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Path, words: tuple[str, ...]
+) -> None:
+    """Gates are no part of it, nor is what is printed."""
+    adapters = tmp_path / "somebody's adapters"
+    shutil.copytree(run / "rounds", adapters)
+    others = ("--adapters", adapters, "--members", "in.jsonl", "--non-members", "not in.jsonl", "--base", "tiny-llama")
+    kinds = [
+        (run, *words),
+        (*others, "--out", "found", "--template", "plain", "--randomised", "--set", "run.threads=1"),
+    ]
+    asked: list[tuple[object, AuditRequest]] = []
+
+    def take(what: object, console: Console, request: AuditRequest) -> AuditResults:
+        asked.append((what, request))
+        return made_audit()
+
+    monkeypatch.setattr(audit_module, "audit", take)
+    monkeypatch.setattr(audit_module, "audit_others", take)
+    for kind in kinds:
+        confide("audit", *kind, "--json", "--fail-if", "final.membership.auc > 2")
+        (what, request) = asked.pop()
+        given = what.words if isinstance(what, AdaptersToAudit) else (str(what),)
+        confide("audit", *given, *request.words)
+        assert asked.pop() == (what, request)
 
 
 def shown(results: AuditResults) -> list[str]:

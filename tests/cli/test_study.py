@@ -1,5 +1,6 @@
 """`confide study` as a user meets it."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from confide.auditor import results_path
+from confide.cli import train as train_module
 from confide.cli.audit import read_results
 from confide.cli.main import run as run_cli
 from confide.config.load import dump_toml
+from confide.config.schema import Config
 from confide.run import RunDirectory
 from tests.recorded import recorded_config
 
@@ -46,6 +49,9 @@ def test_a_study_trains_and_audits_what_is_missing_and_nothing_twice(
     runs = study.parent / "runs"
     assert confide(monkeypatch, "study", study, "--only", "plain") == 0
     assert "| measure | plain |" in capsys.readouterr().out
+    audited = read_results(runs / "recorded-plain")
+    assert shlex.split(audited.command)[:4] == ["confide", "audit", str(runs / "recorded-plain"), "--set"]
+    assert audited.run.command == f"confide study {study} --only plain"
     assert not (runs / "recorded-short").exists()
     before = {path: path.read_bytes() for path in (runs / "recorded-plain").rglob("*") if path.is_file()}
     assert confide(monkeypatch, "study", study) == 0
@@ -63,6 +69,20 @@ def test_a_study_trains_and_audits_what_is_missing_and_nothing_twice(
     assert "was not audited yet" in capsys.readouterr().err
     assert confide(monkeypatch, "study", study) == 0
     assert "| measure | plain | short |" in capsys.readouterr().out
+
+
+def test_training_a_study_s_file_says_that_its_variants_are_left_out(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[Config] = []
+    monkeypatch.setattr(train_module, "train", lambda config, **_: trained.append(config))
+    assert confide(monkeypatch, "train", study) == 0
+    assert "has a table [study], which `confide train` leaves alone" in capsys.readouterr().err
+    plain = study.with_name("plain.toml")
+    plain.write_text(study.read_text().removeprefix(STUDY))
+    assert confide(monkeypatch, "train", plain) == 0
+    assert capsys.readouterr().err == ""
+    assert trained[0] == trained[1]
 
 
 @pytest.mark.parametrize(

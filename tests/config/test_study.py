@@ -51,7 +51,9 @@ def test_a_study_is_a_configuration_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[model]\nbase = "tiny-llama"\n', "Expected a table [study]"),
+        ('[model]\nbase = "tiny-llama"\n', "there is no table [study]. Expected one"),
+        ("study = 3\n", "study is 3. Expected a table [study]"),
+        ('study = ["plain"]\n', 'study is ["plain"]. Expected a table [study]'),
         ('[study]\n[model]\nbase = "tiny-llama"\n', "study.variants: Field required"),
         ("[study.variants]\n", "study.variants: Dictionary should have at least 1 item"),
         (FILE.replace("plain = []", "plain = 3"), "study.variants.plain: Input should be a valid list"),
@@ -66,3 +68,35 @@ def test_what_is_wrong_with_a_study_is_named(tmp_path: Path, text: str, message:
         load_study(path)
     assert str(raised.value).startswith(str(path))
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("client.extraction.exact", "names no metric of extraction, of the form VIEW.FAMILY.ATTACK.POPULATION.METRIC"),
+        ("client.extraction.greedy.ladder.exacct", "names no metric of extraction"),
+        ("cleint.extraction.greedy.ladder.exact", "has the view 'cleint', expected final, client"),
+        ("client.extractoin.greedy.ladder.exact", "has the family 'extractoin', expected membership, extraction"),
+        ("coalition.extraction.greedy.ladder.exact", "is about the view 'coalition'"),
+        ("client.exposure.rank.ladder.exposure", "is about the attack 'exposure'"),
+    ],
+)
+@pytest.mark.parametrize("key", ["measures", "curves"])
+def test_what_no_variant_can_show_is_refused_when_the_file_is_read(
+    tmp_path: Path, key: str, name: str, message: str
+) -> None:
+    asked = '[audit]\nviews = ["client"]\nattacks = ["extraction"]\n'
+    fine = "client.extraction.greedy.ladder.exact"
+    study = load_study(written(tmp_path, FILE.replace("[study]\n", f'[study]\ncurves = ["{fine}"]\n') + asked))
+    assert study.curves == (fine,)
+    names = f'{key} = ["{fine}", "{name}"]'
+    text = FILE.replace(f'measures = ["{fine}"]', names) + asked
+    with pytest.raises(ConfigError) as raised:
+        load_study(written(tmp_path, text))
+    assert str(raised.value).startswith(f"{tmp_path / 'study.toml'}: study.{key}: {name!r} ")
+    assert message in str(raised.value)
+
+
+def test_a_view_that_one_variant_audits_is_enough(tmp_path: Path) -> None:
+    text = FILE.replace("plain = []", """plain = ['audit.views=["client"]']""") + '[audit]\nviews = ["final"]\n'
+    assert load_study(written(tmp_path, text)).measures == ("client.extraction.greedy.ladder.exact",)

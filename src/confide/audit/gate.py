@@ -1,138 +1,172 @@
-"""Conditions on an audit's numbers, for release processes: `client.extraction.exact > 0.01` fails the audit if true."""
+"""Conditions on an audit's numbers, for release processes: `client.extraction.exact > 0.01` fails the audit if true.
+
+A gate fails closed: an audit fails as well where it cannot be told whether a condition holds.
+"""
 
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
-from confide.audit.results import AuditResults, Family, Measure, Unmeasured, ViewKind
+from confide.audit.measure_names import MeasureName, parse_measure_name
+from confide.audit.results import AuditResults, Measure, Unmeasured
 from confide.errors import ConfigError
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 )
 _CONDITION = re.compile(r"\s*(?P<path>[^<>=]+?)\s*(?P<operator>>=|<=|>|<)\s*(?P<bound>\S+)\s*")
-_Choice = TypeVar("_Choice")
+_KNOWN_FROM_FEW = (("high", ">"), ("high", ">="), ("low", "<"), ("low", "<="))
+"""What an interval rules out it rules out with any number of records: with few it is long."""
+_MOST_NAMED = 12
 Part = Literal["value", "low", "high", "excess", "leaks"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One condition: the audit fails if it holds.
+    """One condition: the audit fails if it holds for one of the measures, or if that is not known.
+
+    It is known to hold where the number is beyond the bound, however few the records are. It is known not to hold where
+    the number is not beyond the bound and the measure's verdict is not "too few records". With that verdict a number
+    that is small says nothing, and only an interval that rules a number out decides: `high > B` and `high >= B`
+    (`low < B`, `low <= B`) are known not to hold where the interval's end is on the right side of B. All other
+    conditions on such a measure are not known, `leaks > 0` among them: what too few records can show is no leak.
 
     Attributes:
         text: as given.
-        view: which view's measures.
-        family: which family's.
-        metric: of that family, such as "exact", "auc", "tpr@0.01", "bits".
-        part: of a measure: "value" (the default), "low" or "high" of its interval, "excess" over its controls, or
-            "leaks": 1 where its verdict is "leak", else 0. With too few records nothing leaks; a gate that asks for
-            evidence of absence bounds "high".
+        measures: which it is about.
+        part: of a measure: "value" (the default), "low" or "high" of its 95 % interval, "excess" over its controls, or
+            "leaks": 1 where its verdict is "leak", else 0. A gate that asks for evidence of absence bounds "high".
         comparison: ">", ">=", "<" or "<=".
         bound: what is compared with.
     """
 
     text: str
-    view: ViewKind
-    family: Family
-    metric: str
+    measures: MeasureName
     part: Part
     comparison: str
     bound: float
 
 
 def parse_condition(text: str) -> Condition:
-    """Reads a condition: VIEW.FAMILY.METRIC[:PART] OPERATOR NUMBER.
+    """Reads a condition: NAME[:PART] OPERATOR NUMBER; the name as `parse_measure_name` reads it.
 
     Example:
         >>> parse_condition("client.extraction.exact:low > 0.01").part
         'low'
 
     Raises:
-        ConfigError: it is none; the message says what is wrong and gives an example.
+        ConfigError: it is none, or names a metric that there is not; the message says what is wrong.
     """
     match = _CONDITION.fullmatch(text)
-    example = 'for example "client.extraction.exact > 0.01" or "final.membership.auc:low > 0.6"'
+    what = f"the condition {text!r}"
+    example = 'for example "client.extraction.exact > 0.01" or "final.membership.best.records.auc:low > 0.6"'
     if match is None:
-        raise ConfigError(f"the condition {text!r} is not VIEW.FAMILY.METRIC OPERATOR NUMBER, {example}.")
+        raise ConfigError(f"{what} is not VIEW.FAMILY.METRIC OPERATOR NUMBER, {example}.")
     path, _, part = match["path"].partition(":")
-    view, _, rest = path.partition(".")
-    family, _, metric = rest.partition(".")
-    named = (
-        _one_of(get_args(ViewKind), view, what="view", text=text),
-        _one_of(get_args(Family), family, what="family", text=text),
-        _one_of(get_args(Part), part or "value", what="part", text=text),
-    )
+    measures = parse_measure_name(path.strip(), what=what)
     try:
         bound = float(match["bound"])
     except ValueError:
         bound = float("nan")
-    if not metric or not math.isfinite(bound):
-        raise ConfigError(f"the condition {text!r} needs a metric and a finite number, {example}.")
+    if not math.isfinite(bound):
+        raise ConfigError(f"{what} needs a finite number, {example}.")
     return Condition(
         text=text.strip(),
-        view=named[0],
-        family=named[1],
-        metric=metric,
-        part=named[2],
+        measures=measures,
+        part=_part_called(part.strip() or "value", what),
         comparison=match["operator"],
         bound=bound,
     )
 
 
-def _one_of(choices: tuple[_Choice, ...], value: str, *, what: str, text: str) -> _Choice:
-    """The choice that is called `value`.
+def _part_called(name: str, what: str) -> Part:
+    parts: tuple[Part, ...] = get_args(Part)
+    for part in parts:
+        if part == name:
+            return part
+    raise ConfigError(f"{what} has the part {name!r}, expected {', '.join(parts)}.")
+
+
+def check_asked(conditions: Sequence[Condition], *, views: Collection[str], families: Collection[str]) -> None:
+    """Refuses, before an audit, conditions on what it is not asked for.
+
+    Args:
+        conditions: any number.
+        views: `audit.views` of the audit.
+        families: its `audit.attacks`.
 
     Raises:
-        ConfigError: there is none; names what there is.
+        ConfigError: a condition is about another view or family.
     """
-    for choice in choices:
-        if choice == value:
-            return choice
-    raise ConfigError(f"the condition {text!r} has the {what} {value!r}, expected {', '.join(map(str, choices))}.")
+    for condition in conditions:
+        condition.measures.check_asked(views, families, what=f"the condition {condition.text!r}")
 
 
 def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) -> list[str]:
-    """Gives a sentence for every measure for which a condition holds, and for each that the audit could not take.
+    """Gives a sentence for every measure for which a condition holds, and one for all for which it is not known.
 
-    A gate fails closed: where there were too few records for a number that a condition is about, nobody knows whether
-    it holds. To leave something out of a gate, leave it out of the audit.
+    See `Condition` for when that is; what the audit could not measure is not known either.
+
+    A condition names its view, so one on a view that no party of the run has, a server that reads updates in a sealed
+    run, counts as any other: it asks what would be if the run were not sealed, and the sentence says so.
+
+    To leave something out of a gate, leave it out of the audit, or name the measures that count in whole.
 
     Raises:
         ConfigError: an audit has no number that a condition is about: a gate that looks at nothing must not pass.
     """
     failed = []
     for condition in conditions:
-        values = [
-            (measure.key, value)
-            for measure in results.measures
-            if (measure.view, measure.family, measure.metric) == (condition.view, condition.family, condition.metric)
-            and (value := _part(measure, condition.part)) is not None
-        ]
-        missing = [one for one in results.unmeasured if _is_about(condition, one)]
+        about = [measure for measure in results.measures if condition.measures.covers(measure)]
+        missing = [one for one in results.unmeasured if condition.measures.may_lack(one)]
+        values = [(measure, value) for measure in about if (value := _part(measure, condition.part)) is not None]
         if not values and not missing:
-            known = sorted({".".join((one.view, one.family, one.metric)) for one in results.measures})
             raise ConfigError(
                 f"the condition {condition.text!r} is about nothing that this audit measured. It measured: "
-                f"{', '.join(known) or 'nothing'}."
+                f"{_measured(results, condition)}."
             )
-        compare = _OPERATORS[condition.comparison]
+        holds = _OPERATORS[condition.comparison]
         failed += [
-            f"{condition.text}: {key} has {condition.part} {value:.4g}"
-            for key, value in values
-            if compare(value, condition.bound)
+            f"{condition.text}: {_found(condition, *pair)}" for pair in values if holds(pair[1], condition.bound)
         ]
-        failed += [f"{condition.text}: not known. {_named(one)}: {one.reason}" for one in missing]
+        unknown = [
+            f"{_found(condition, measure, value)}, from too few records to tell: {_why_too_few(measure)}"
+            for measure, value in values
+            if not holds(value, condition.bound) and _is_unknown(condition, measure)
+        ]
+        unknown += [f"{_named(one)}: {one.reason}" for one in missing]
+        if unknown:
+            more = f" So it is with {len(unknown) - 1} more." if len(unknown) > 1 else ""
+            failed.append(f"{condition.text}: not known. {unknown[0]}{more}")
     return failed
 
 
-def _is_about(condition: Condition, missing: Unmeasured) -> bool:
-    return (missing.view, missing.family) == (condition.view, condition.family) and (
-        not missing.metrics or condition.metric in missing.metrics
-    )
+def _found(condition: Condition, measure: Measure, value: float) -> str:
+    what_if = " if the run were not sealed" if measure.is_hypothetical else ""
+    return f"{measure.key} has {condition.part} {value:.4g}{what_if}"
+
+
+def _is_unknown(condition: Condition, measure: Measure) -> bool:
+    """Whether the records are too few to say that the condition does not hold."""
+    return measure.verdict == "too few records" and (condition.part, condition.comparison) not in _KNOWN_FROM_FEW
+
+
+def _why_too_few(measure: Measure) -> str:
+    return measure.caveat or measure.note or f"There are {measure.members.num} members."
+
+
+def _measured(results: AuditResults, condition: Condition) -> str:
+    if condition.measures.is_whole:
+        wanted = (condition.measures.view, condition.measures.family)
+        keys = sorted(one.key for one in results.measures if (one.view, one.family) == wanted)
+        if keys:
+            more = f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
+            return f"{', '.join(keys[:_MOST_NAMED])}{more}"
+    return ", ".join(sorted({f"{one.view}.{one.family}.{one.metric}" for one in results.measures})) or "nothing"
 
 
 def _named(missing: Unmeasured) -> str:

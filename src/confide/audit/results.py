@@ -1,6 +1,12 @@
-"""What an audit writes, RUN/audit/audit.json: its schema, versioned. Reports and gates read this and nothing else."""
+"""What an audit writes, RUN/audit/audit.json: its schema, versioned. Reports and gates read this and nothing else.
 
+`audit.schema.json` beside this module is the same as a JSON Schema, for other programs: `python -m
+confide.audit.results > src/confide/audit/audit.schema.json` makes it.
+"""
+
+import json
 import re
+import sys
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,8 +18,9 @@ Family = Literal["membership", "extraction", "exposure", "updates"]
 ViewKind = Literal["final", "client", "coalition", "server", "sealed-server"]
 OutcomeKind = Literal["flag", "share", "number", "rank"]
 Number = int | float
-Setting = str | bool | int | float | list[str] | list[float]
+Setting = str | bool | int | float | list[str] | list[int] | list[float]
 
+_NOT_SEALED = ("plain", "unknown")
 _NUMBERS = re.compile(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]")
 
 
@@ -79,9 +86,12 @@ class Measure(_Document):
             same; None where there is no difference to take.
         p_value: of no effect, before correction; None where no test applies.
         p_adjusted: after Holm's correction over the attacks of this view and population.
-        verdict: "leak" only if the excess's interval lies above zero and the corrected p-value below 0.05.
+        verdict: "leak" only if the excess's interval lies above zero and the corrected p-value below 0.05; "no
+            evidence" only if so many records and attacks would have shown an effect worth finding.
         note: what a reader must know, e.g. how many records would be needed.
         caveat: the part of the note that says why a number above its controls, or too small a sample, decides nothing.
+        is_hypothetical: whether no party of this run sees what was attacked: in a sealed run, single updates. Shown as
+            what it would be if the run were not sealed, and counted among no findings.
         outcomes: of each record; None where the number does not come from single records, and in audits that kept none.
     """
 
@@ -99,6 +109,7 @@ class Measure(_Document):
     verdict: Verdict
     note: str = ""
     caveat: str = ""
+    is_hypothetical: bool = False
     outcomes: Outcomes | None = None
 
     @property
@@ -184,26 +195,34 @@ class RunFacts(_Document):
         protection: a sentence each on who can read what in this run.
         guarantee: the formal guarantee, or "none".
         utility: measures of usefulness by name, e.g. "held-out loss", with the base model's beside it ("base ...").
+        utility_change: by how much the loss of a record that nobody trained on changed from the base model's, in nats
+            per learnt token, as a mean over such records. None where there are fewer than two, or an earlier version
+            wrote the results.
+        num_clients: None where nobody knows, as of adapters alone.
+        scheme: of sealing; None where nobody knows.
+        command: that trained it; "" where nobody knows.
     """
 
     name: str
     base_model: str
     num_rounds: int
-    num_clients: int
-    scheme: str
+    num_clients: int | None = None
+    scheme: str | None = None
     protection: list[str] = []
     guarantee: str = "none"
     utility: dict[str, float] = {}
+    utility_change: Estimate | None = None
     seed: int | None = None
     num_parameters: int
+    command: str = ""
 
 
 class AuditResults(_Document):
     """Everything one audit found.
 
     Attributes:
-        command: that makes it again.
-        settings: of attacks and views, as used.
+        command: that makes it again, whatever command made it.
+        settings: of attacks and views, as used, and the constants that decide results.
         counts: sample sizes: members and others by population, near-duplicates removed, ...
         warnings: what weakens the audit, in sentences: passive only, few records, ...
         asked: the records that measures' outcomes are about, by the lists' digests.
@@ -226,6 +245,21 @@ class AuditResults(_Document):
     asked: dict[str, Asked] = {}
     unmeasured: list[Unmeasured] = []
 
+    @model_validator(mode="before")
+    @classmethod
+    def _mark_what_ifs(cls, given: object) -> object:
+        """Results from before measures said so themselves: nobody of a sealed run is a server that reads updates."""
+        match given:
+            case {"run": {"scheme": str(scheme)} as run, "measures": list(measures), **rest} if (
+                scheme not in _NOT_SEALED
+            ):
+                marked = [
+                    {"is_hypothetical": one.get("view") == "server", **one} if isinstance(one, dict) else one
+                    for one in measures
+                ]
+                return {"run": run, "measures": marked, **rest}
+        return given
+
     @model_validator(mode="after")
     def _check_outcomes(self) -> "AuditResults":
         for measure in self.measures:
@@ -243,3 +277,22 @@ class AuditResults(_Document):
     def to_json(self) -> str:
         """The same as JSON text, a line for each list of numbers."""
         return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", self.model_dump_json(indent=1)) + "\n"
+
+
+def written_version(text: str) -> object:
+    """The version of the schema that results say they are of; None for what is no JSON object or does not say."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found.get("schema_version") if isinstance(found, dict) else None
+
+
+def schema_text() -> str:
+    """The JSON Schema of results, as text of JSON."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **AuditResults.model_json_schema()}
+    return json.dumps(schema, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())

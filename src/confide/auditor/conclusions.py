@@ -1,18 +1,19 @@
 """From what attacks found to the results that are written: corrected over attacks, judged, with all that made them."""
 
-import math
 import shlex
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+
 from confide.attacks.passes import Passes
-from confide.audit.judging import Findings, Found, judge, raw_p_value
+from confide.audit.judging import Findings, Found, estimate_of, judge, raw_p_value
 from confide.audit.membership import BEST
 from confide.audit.outcomes import keep_outcomes
 from confide.audit.results import AuditResults, Measure, Setting
-from confide.audit.statistics import holm
+from confide.audit.statistics import Floats, holm, mean_interval
 from confide.auditor.audited import Audited
+from confide.auditor.fixed_settings import fixed_settings
 from confide.config.schema import Config
 from confide.data.examples import TokenizedExample
 from confide.machine import describe_machine, installed_versions
@@ -38,8 +39,8 @@ def conclude(
     asked, outcomes = keep_outcomes([one.outcomes for one in findings.found], case.fingerprint)
     measures = _judged(findings.found, is_randomised=case.truth.is_randomised)
     return AuditResults(
-        run=audited.facts.model_copy(update={"utility": _utility(passes, adapter, case.unseen)}),
-        command=shlex.join(["confide", *sys.argv[1:]]),
+        run=audited.facts.model_copy(update=_utility(passes, adapter, case.unseen)),
+        command=shlex.join(audited.command),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=dict(installed_versions(_VERSIONED)),
         machine={name: str(value) for name, value in describe_machine().items()},
@@ -47,7 +48,8 @@ def conclude(
         settings={
             "attackers": ", ".join(audited.attackers.everyone),
             **settings_of(config),
-            "rounds looked at": [float(number) for number in audited.adapters.looked_at],
+            **fixed_settings(config),
+            "rounds looked at": list(audited.adapters.looked_at),
         },
         counts=dict(case.counts),
         warnings=list(warnings),
@@ -72,7 +74,10 @@ def settings_of(config: Config) -> dict[str, Setting]:
         "attacks": [str(family) for family in audit.attacks],
         "canaries": [str(kind) for kind in audit.canaries],
         "records_per_attack": audit.records_per_attack,
+        "rounds_per_attack": audit.rounds_per_attack,
         "max_new_tokens": audit.max_new_tokens,
+        "taus": list(audit.taus),
+        "top_ps": list(audit.top_ps),
         "samples": audit.samples,
         "alternatives": audit.alternatives,
         "protocol": audit.protocol,
@@ -92,23 +97,26 @@ def _judged(found: Sequence[Found], *, is_randomised: bool) -> list[Measure]:
             adjusted[place] = p_value
         else:
             groups.setdefault((one.view, one.family, one.population, one.metric), []).append(place)
+    num_attacks = {place: len(places) for places in groups.values() for place in places}
     for places in groups.values():
         p_values = [raw_p_value(found[place]) or 0.0 for place in places]
         adjusted |= dict(zip(places, holm(p_values).tolist(), strict=True))
-    return judge(found, adjusted, is_randomised=is_randomised)
+    return judge(found, adjusted, is_randomised=is_randomised, num_attacks=num_attacks)
 
 
-def _utility(passes: Passes, adapter: Vector, unseen: Sequence[TokenizedExample]) -> dict[str, float]:
-    """Loss on records that nobody trained on, in nats per learnt token, of the final model and of the base."""
+def _utility(passes: Passes, adapter: Vector, unseen: Sequence[TokenizedExample]) -> dict[str, object]:
+    """The facts about loss on records that nobody trained on, in nats per learnt token, of both models."""
     if not unseen:
         return {}
-    return {
-        "held-out loss": _mean_loss(passes, adapter, unseen),
-        "base held-out loss": _mean_loss(passes, None, unseen),
-    }
+    final, base = (_losses(passes, one, unseen) for one in (adapter, None))
+    sizes = np.array([int(example.loss_mask[1:].sum()) for example in unseen])
+    names = {"held-out loss": final, "base held-out loss": base}
+    utility = {name: float((losses * sizes).sum() / sizes.sum()) for name, losses in names.items()}
+    change = estimate_of(mean_interval(final - base, name="losses")) if len(unseen) > 1 else None
+    return {"utility": utility, "utility_change": change}
 
 
-def _mean_loss(passes: Passes, adapter: Vector | None, examples: Sequence[TokenizedExample]) -> float:
+def _losses(passes: Passes, adapter: Vector | None, examples: Sequence[TokenizedExample]) -> Floats:
+    """Each record's mean loss."""
     stats = passes.stats(adapter, examples)
-    total = math.fsum(float(one.logp[one.is_target].sum()) for one in stats)
-    return -total / sum(int(one.is_target.sum()) for one in stats)
+    return np.array([-float(one.logp[one.is_target].mean(dtype=np.float64)) for one in stats])

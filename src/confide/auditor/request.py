@@ -12,7 +12,10 @@ ATTACK_KEYS = frozenset(
         "audit.views",
         "audit.attacks",
         "audit.records_per_attack",
+        "audit.rounds_per_attack",
         "audit.max_new_tokens",
+        "audit.taus",
+        "audit.top_ps",
         "audit.samples",
         "audit.alternatives",
         "audit.protocol",
@@ -59,6 +62,19 @@ class AuditRequest:
         named = (("audit.views", self.views), ("audit.attacks", self.attacks))
         shadows = () if self.shadows is None else (f"audit.shadows={self.shadows}",)
         return (*self.settings, *(f"{key}={toml_value(names)}" for key, names in named if names), *shadows)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The same as options of `confide audit`."""
+        named = (
+            ("--view", self.views),
+            ("--attack", self.attacks),
+            ("--attacker", self.attackers),
+            ("--shadows", () if self.shadows is None else (str(self.shadows),)),
+            ("--set", self.settings),
+        )
+        options = [word for option, values in named for value in values for word in (option, value)]
+        return (*options, *["--show-text"] * self.shows_text)
 
 
 @dataclass(frozen=True, kw_only=True)

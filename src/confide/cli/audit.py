@@ -76,8 +76,11 @@ def audit_command(
         list[str] | None,
         typer.Option(
             "--fail-if",
-            help="Exit with 1 if this holds, or if there were too few records to tell, e.g. "
-            '"client.extraction.exact > 0.01"; repeatable.',
+            metavar="CONDITION",
+            help="Exit with 1 if this holds of a measure, or if there were too few records to tell, e.g. "
+            '"client.extraction.exact > 0.01"; repeatable. NAME[:PART] OPERATOR NUMBER: the name is '
+            "VIEW.FAMILY.METRIC, or VIEW.FAMILY.ATTACK.POPULATION.METRIC as the report has it; the part is value (if "
+            "none is given), low or high (ends of the interval), excess (over the controls) or leaks (0 or 1).",
         ),
     ] = None,
     shows_text: Annotated[
@@ -102,10 +105,12 @@ def audit_command(
 
       confide audit runs/clinics --fail-if "client.extraction.exact:low > 0.01"
 
+      confide audit runs/clinics --fail-if "client.extraction.greedy.ladder.exact:leaks > 0"
+
       confide audit --adapters adapters --base smollm2-135m --members in.jsonl --non-members out.jsonl
     """
-    from confide.audit.gate import failed_conditions, parse_condition
-    from confide.auditor import AdaptersToAudit, AuditRequest
+    from confide.audit.gate import check_asked, failed_conditions, parse_condition
+    from confide.auditor import AdaptersToAudit, AuditRequest, config_of_adapters, config_of_run
 
     conditions = [parse_condition(text) for text in fail_if or []]  # before anything takes time
     request = AuditRequest(
@@ -121,6 +126,8 @@ def audit_command(
     _check_what(run, adapters, [*(name for name, value in given.items() if value), *["--randomised"] * randomised])
     if adapters is None:
         folder = run or Path()
+        asked = config_of_run(folder, request).audit
+        check_asked(conditions, views=asked.views, families=asked.attacks)
         results = audit(folder, console, request)
     else:
         folder = out or Path(f"audit-{adapters.resolve().name}")
@@ -133,6 +140,8 @@ def audit_command(
             template=template or "auto",
             is_randomised=randomised,
         )
+        asked = config_of_adapters(what, request).audit
+        check_asked(conditions, views=asked.views, families=asked.attacks)
         results = audit_others(what, console, request)
     if as_json:
         typer.echo(results.to_json(), nl=False)
@@ -219,21 +228,35 @@ def read_results(run: Path) -> "AuditResults":
     """Reads what an audit of a run found, or what a file with results holds.
 
     Raises:
-        RunDirectoryError: the run was not audited, or its results are damaged.
+        RunDirectoryError: the run was not audited, or its results are damaged or of another version of the schema.
     """
-    from confide.audit.results import AuditResults
+    from confide.audit.results import SCHEMA_VERSION, AuditResults, written_version
     from confide.auditor import results_path
 
     path = run if run.is_file() else results_path(run)
     try:
-        return AuditResults.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RunDirectoryError(f"{run} was not audited yet: run `confide audit {run}` first.") from None
-    except (OSError, ValueError) as error:  # bytes that are no text, text that is no JSON, JSON that is no result
-        raise RunDirectoryError(
-            f"{path} cannot be read ({type(error).__name__}): it is damaged, or of another version of Confide. Audit "
-            "the run again."
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: bytes that are no text
+        raise _unreadable(path, error) from error
+    try:
+        return AuditResults.model_validate_json(text)
+    except ValueError as error:
+        version = written_version(text)
+        if version not in (None, SCHEMA_VERSION):
+            raise RunDirectoryError(
+                f"{path} holds results of version {version} of the schema, and this program reads version "
+                f"{SCHEMA_VERSION}: read it with the Confide that wrote it, or audit the run again."
+            ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{path} cannot be read ({type(error).__name__}): it is damaged, or of another build of Confide. Audit the run "
+        "again."
+    )
 
 
 def print_results(console: Console, results: "AuditResults") -> None:

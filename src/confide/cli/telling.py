@@ -27,7 +27,7 @@ def print_telling(console: Console, results: "AuditResults") -> None:
     table.add_column("verdict", no_wrap=True)
     for measure in telling[:MOST_ROWS]:
         cells = (
-            measure.view,
+            f"{measure.view} (what if)" if measure.is_hypothetical else measure.view,
             attack_name(measure.attack, measure.code),
             population_name(measure.population),
             f"{metric_name(measure.metric)} {number(measure.members.value)}",

@@ -36,9 +36,16 @@ def train_command(
       confide train confide.toml
       confide train examples/medquad.toml --set data.path=medquad.jsonl.gz --set federation.rounds=2
     """
-    from confide.config.load import load_config
+    from confide.config.load import load_config, read_toml
 
-    train(load_config(config, overrides or []), as_json=as_json)
+    asked = load_config(config, overrides or [])
+    if "study" in read_toml(config):
+        typer.echo(
+            f"note: {config} has a table [study], which `confide train` leaves alone: this trains the configuration "
+            f"without any variant. All variants: confide study {config}",
+            err=True,
+        )
+    train(asked, as_json=as_json)
 
 
 def resume_command(

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from confide.audit.measure_names import CURVES, METRICS, parse_measure_name
+from confide.config.keys import toml_value
 from confide.config.load import parse_config, read_toml
 from confide.config.schema import Config
 from confide.errors import ConfigError
@@ -56,15 +58,11 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         overrides: "section.key=value" each, for all variants; a variant's own settings win.
 
     Raises:
-        ConfigError: there is no [study], or it is malformed; or a variant is no configuration, as `load_config` says.
+        ConfigError: there is no [study], or it is malformed; or a variant is no configuration, as `load_config` says;
+            or a measure or a curve has a name that none can have, or is of a view or a family that no variant audits.
     """
     values = read_toml(path)
-    try:
-        section = _Section.model_validate(values.pop("study", None))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["study", *map(str, first["loc"])])
-        raise ConfigError(f"{path}: {where}: {first['msg']}. Expected a table [study], {_EXAMPLE}.") from error
+    section = _section(path, values.pop("study", None))
     if strange := [name for name in section.variants if not _NAME.fullmatch(name)]:
         raise ConfigError(f"{path}: the variant {strange[0]!r} has a name of other than letters, digits, _ and -.")
     common = parse_config(values, overrides, where=str(path))
@@ -76,6 +74,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
             raise ConfigError(f"{path}, variant {name}: {error}") from error
         run = config.run.model_copy(update={"name": f"{config.run.name}-{name}"})
         variants[name] = config.model_copy(update={"run": run})
+    _check_names(path, section, list(variants.values()))
     return Study(
         name=common.run.name,
         folder=Path(common.run.folder),
@@ -83,3 +82,36 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         measures=tuple(section.measures),
         curves=tuple(section.curves),
     )
+
+
+def _section(path: Path, given: object) -> _Section:
+    """The table [study].
+
+    Raises:
+        ConfigError: there is none, or it is malformed.
+    """
+    if given is None:
+        raise ConfigError(f"{path}: there is no table [study]. Expected one, {_EXAMPLE}.")
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{path}: study is {toml_value(given)}. Expected a table [study], {_EXAMPLE}.")
+    try:
+        return _Section.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["study", *map(str, first["loc"])])
+        raise ConfigError(f"{path}: {where}: {first['msg']}. Expected a table [study], {_EXAMPLE}.") from error
+
+
+def _check_names(path: Path, section: _Section, variants: Sequence[Config]) -> None:
+    """Checks what is to be shown before hours of training, not after.
+
+    Raises:
+        ConfigError: names the first that cannot be shown.
+    """
+    views = list(dict.fromkeys(view for config in variants for view in config.audit.views))
+    families = list(dict.fromkeys(family for config in variants for family in config.audit.attacks))
+    for key, names, metrics in (("measures", section.measures, METRICS), ("curves", section.curves, CURVES)):
+        for name in names:
+            what = f"{path}: study.{key}: {name!r}"
+            found = parse_measure_name(name, what=what, metrics=metrics, is_whole=True)
+            found.check_asked(views, families, what=what)

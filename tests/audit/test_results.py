@@ -1,0 +1,52 @@
+import json
+from importlib import resources
+
+import pytest
+
+from confide.audit.results import SCHEMA_VERSION, AuditResults, schema_text, written_version
+from tests.report.audits import audit, facts, leaking_audit, measure
+
+
+def test_the_schema_in_the_package_is_that_of_the_results() -> None:
+    """Made again by: python -m confide.audit.results > src/confide/audit/audit.schema.json"""
+    shipped = resources.files("confide.audit").joinpath("audit.schema.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == json.loads(schema_text())
+    assert shipped == schema_text()
+
+
+def test_the_schema_names_its_version_and_every_field_that_results_have() -> None:
+    schema = json.loads(schema_text())
+    assert schema["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+    assert json.loads(leaking_audit().to_json()).keys() == schema["properties"].keys()
+
+
+def test_the_version_of_results_is_read_whatever_else_they_hold() -> None:
+    assert written_version(audit().to_json()) == SCHEMA_VERSION
+    assert written_version('{"schema_version": 7, "measures": "gone"}') == 7
+    for text in ("", "{", "[1]", "{}", "[" * 100_000):
+        assert written_version(text) is None
+
+
+@pytest.mark.parametrize("value", [[1, 3, 12], [0.8, 0.3], [1.0, 2.0], ["final"], [], True, 3, 0.5, "auto"])
+def test_a_setting_comes_back_as_it_was(value: object) -> None:
+    results = audit(settings={"setting": value})
+    read = AuditResults.model_validate_json(results.to_json()).settings["setting"]
+    assert (read, str(read)) == (value, str(value))
+
+
+def test_what_nobody_knows_of_adapters_alone_is_left_empty() -> None:
+    facts = audit().run.model_copy(update={"num_clients": None, "scheme": None})
+    results = audit(run=facts)
+    assert AuditResults.model_validate_json(results.to_json()) == results
+
+
+@pytest.mark.parametrize(("scheme", "is_hypothetical"), [("onetime", True), ("plain", False), ("unknown", False)])
+def test_results_from_before_measures_said_what_nobody_sees_are_read_as_if_they_had(
+    scheme: str, is_hypothetical: bool
+) -> None:
+    given = json.loads(audit(run=facts(scheme=scheme), measures=[measure("server"), measure("client")]).to_json())
+    for one in given["measures"]:
+        del one["is_hypothetical"]
+    found = AuditResults.model_validate_json(json.dumps(given))
+    assert [one.is_hypothetical for one in found.measures] == [is_hypothetical, False]
+    assert AuditResults.model_validate_json(found.to_json()) == found
