@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken
 
+from confide.audit.measure_names import CURVES, parse_measure_name
 from confide.audit.results import AuditResults
 from confide.auditor import AdaptersToAudit, AuditRequest, audit_adapters, results_path
 from confide.auditor.of_adapters import CLAIMED
@@ -95,7 +96,22 @@ def test_without_coins_nothing_is_called_a_leak_and_the_report_says_why(given: A
 def test_a_single_adapter_is_what_its_holder_sees(given: AdaptersToAudit) -> None:
     found = audit_adapters(replace(given, folder=given.folder / "0003"), QUICK)
     assert {one.view for one in found.measures} == {"final"}
-    assert scores(found, "final").keys() == set(scores(audit_adapters(given, QUICK), "final"))
+    several = audit_adapters(given, QUICK)
+    assert scores(found, "final").keys() == set(scores(several, "final"))
+    # What cannot be asked of one round, or of adapters alone, is said.
+    (told,) = [one for one in found.warnings if one.startswith("There is one round's adapter")]
+    assert all(name in told for name in ("(E6)", "(E7)", "largest_gain, summed_gain, standardised_gain (M14)"))
+    assert not [one for one in several.warnings if one.startswith("There is one round's adapter")]
+    (held_out,) = [one for one in several.warnings if "standardised_gain" in one]
+    assert "standardised_gain (M14) did not run: it needs records that nobody trained on" in held_out
+    for one in (found, several):
+        assert [warning for warning in one.warnings if "(M18) was not asked about: which clients" in warning]
+        assert not [warning for warning in one.warnings if "planted secrets" in warning]  # not asked for
+    texts = audit_adapters(
+        given, replace(QUICK, attacks=("extraction",), settings=(*QUICK.settings, "audit.samples=2"))
+    )
+    assert [one for one in texts.warnings if "planted secrets (of adapters alone none are known)" in one]
+    assert not [one for one in texts.warnings if "M18" in one or "M14" in one]
 
 
 def test_extraction_runs_on_adapters_alone(given: AdaptersToAudit) -> None:
@@ -109,6 +125,12 @@ def test_extraction_runs_on_adapters_alone(given: AdaptersToAudit) -> None:
         ("client", "zero-input-rounds-two"),
     }
     assert ("final", "prefix-80-rounds-two") not in {(one.view, one.attack) for one in found.measures}
+    for one in found.measures:
+        assert parse_measure_name(one.key, what="this", is_whole=True).covers(one)
+    for curve in found.curves:
+        if curve.name == "rounds":
+            key = ".".join((curve.view, curve.family, curve.attack, curve.population, curve.metric))
+            parse_measure_name(key, what="this", metrics=CURVES, is_whole=True)
     assert "record-0" not in found.model_dump_json()  # the ids that attacks see mean nothing to the reader
 
 
@@ -166,15 +188,49 @@ def test_too_few_records_are_said_with_how_many_are_needed(given: AdaptersToAudi
     found = audit_adapters(few, QUICK)
     assert [one for one in found.warnings if "too few records" in one and "20 of each are needed" in one]
     alone = replace(few, non_members=few.members)  # each of them repeats a member
-    with pytest.raises(DataError, match=r"nothing to compare.*4 near-duplicates left out"):
+    with pytest.raises(DataError, match=r"nothing to compare.*4 near-duplicates left out") as raised:
         audit_adapters(alone, QUICK)
+    assert "Give more records with --members and --non-members" in str(raised.value)
+    assert "audit.canaries" not in str(raised.value)
+
+
+def test_where_records_were_cut_off_the_length_that_is_read_is_named(given: AdaptersToAudit, tmp_path: Path) -> None:
+    rows = [{"instruction": "say " * 60, "response": words(6, number)} for number in range(8)]
+    cut = replace(
+        given,
+        members=write_rows(tmp_path / "m.jsonl", rows[:4]),
+        non_members=write_rows(tmp_path / "n.jsonl", rows[4:]),
+    )
+    with pytest.raises(DataError, match=r"8 records: cut off.*, 160 tokens.* with --set train\.max_tokens=N"):
+        audit_adapters(cut, QUICK)
 
 
 def test_rounds_that_are_missing_are_said(given: AdaptersToAudit) -> None:
     shutil.rmtree(given.folder / "0002")
     found = audit_adapters(given, QUICK)
     assert [one for one in found.warnings if "There is no adapter of round 2" in one]
-    assert found.settings["rounds looked at"] == [1.0, 3.0]
+    assert str(found.settings["rounds looked at"]) == "[1, 3]"
+
+
+def test_with_more_rounds_than_are_looked_at_each_is_set_against_the_one_before_it(given: AdaptersToAudit) -> None:
+    for number in range(ROUNDS + 1, 10):
+        shutil.copytree(given.folder / f"{(number - 1) % ROUNDS + 1:04d}", given.folder / f"{number:04d}")
+    shutil.rmtree(given.folder / "0005")
+    settings = ("audit.rounds_per_attack=3", "audit.max_new_tokens=3", "audit.samples=2", "audit.protocol=true")
+    request = AuditRequest(views=("client",), settings=(*QUICK.settings, *settings))
+    found = audit_adapters(given, request)
+    assert found.settings["rounds looked at"] == [1, 6, 9]
+    notes = {one.attack: one.note for one in found.measures}
+    assert "From the base model over the rounds 1, 6, 9." in notes["summed_gain"]
+    assert "Round 9 against round 8: " in notes["two-model"]
+    assert "Rounds 1 against the base model, 6 against round 4, 9 against round 8." in notes["prefix-80-rounds-two"]
+    assert "rounds" not in notes["loss"]
+    xs = {point.x for one in found.curves if one.name == "rounds" for point in one.points}
+    assert xs == {0, 1, 6, 9}
+    (told,) = [one for one in found.warnings if "audit.rounds_per_attack" in one]
+    assert told.startswith("Of 8 rounds, attacks over rounds looked at 3 (audit.rounds_per_attack): 1, 6, 9.")
+    everything = audit_adapters(given, replace(QUICK, settings=(*QUICK.settings, "audit.rounds_per_attack=8")))
+    assert not [one for one in everything.warnings if "audit.rounds_per_attack" in one]
 
 
 def test_an_adapter_that_is_not_finite_stops_the_audit(given: AdaptersToAudit, run: Path) -> None:
@@ -273,8 +329,10 @@ def test_what_adapters_alone_do_not_give_is_refused(
 
 
 def test_files_that_are_missing_or_malformed_are_named(given: AdaptersToAudit, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.jsonl does not exist"):
+    with pytest.raises(DataError, match=r"^--members: .*nowhere\.jsonl does not exist"):
         audit_adapters(replace(given, members=tmp_path / "nowhere.jsonl"), QUICK)
+    with pytest.raises(DataError, match=r"^--non-members: .*nowhere\.jsonl does not exist"):
+        audit_adapters(replace(given, non_members=tmp_path / "nowhere.jsonl"), QUICK)
     given.non_members.write_text('{"question": "?"}\n')
     with pytest.raises(DataError, match=r"out\.jsonl, line 1: no column to learn from"):
         audit_adapters(given, QUICK)

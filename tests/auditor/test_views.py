@@ -13,7 +13,7 @@ import pytest
 
 from confide.attacks.view import View
 from confide.audit.truth import Population, Truth
-from confide.auditor.adapters import MOST_ROUNDS, Adapters, spread_evenly, spread_rounds
+from confide.auditor.adapters import Adapters, spread_evenly
 from confide.auditor.audited import Audited
 from confide.auditor.case import Case
 from confide.auditor.of_run import open_run
@@ -330,7 +330,7 @@ def test_no_update_of_a_round_whose_start_is_missing_is_looked_at(audited: Audit
     maker = audited.views
     view = ViewMaker(
         audited.model.layout,
-        Adapters(audited.model, folders),
+        Adapters(audited.model, folders, rounds_per_attack=6),
         clients=maker._clients,
         members=dict.fromkeys((1, 2, 3), frozenset(CLIENTS)),
         transcript=maker._transcript,
@@ -346,32 +346,63 @@ def test_adapters_are_read_once_and_cannot_be_changed(audited: Audited) -> None:
         first[0] = 1
 
 
+def adapters_of(audited: Audited, run: Path, last: int, rounds_per_attack: int) -> Adapters:
+    """As many rounds as one likes, of three adapters in turn."""
+    directory = RunDirectory.open(run)
+    folders = {number: directory.round_folder((number - 1) % ROUNDS + 1) for number in range(1, last + 1)}
+    return Adapters(audited.model, folders, rounds_per_attack=rounds_per_attack)
+
+
+def test_whoever_sees_every_round_holds_every_round_s_adapter_however_few_are_looked_at(
+    audited: Audited, run: Path
+) -> None:
+    adapters = adapters_of(audited, run, last=9, rounds_per_attack=2)
+    maker = ViewMaker(audited.model.layout, adapters, hands_over=True)
+    assert adapters.looked_at == (1, 9)
+    for view in (maker.client([]), maker.server()):
+        assert view.rounds == tuple(range(1, 10))
+        assert np.array_equal(view.adapters[8](), audited.adapters.read(2))
+    # What a sealed server is given stands in the transcript as a whole: what is compared is read.
+    assert maker.sealed_server().rounds == (1, 8, 9)
+    assert maker.final().rounds == (9,)
+
+
+def test_an_adapter_that_nobody_looks_at_is_not_read(audited: Audited, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(RunDirectory.open(run).round_folder(1).parent, tmp_path / "rounds"))
+    adapters = Adapters(audited.model, {number: copy / f"{number:04d}" for number in (1, 2, 3)}, rounds_per_attack=2)
+    view = ViewMaker(audited.model.layout, adapters).client([])
+    (copy / "0002" / "adapter_model.safetensors").unlink()
+    assert view.rounds == (1, 2, 3)
+    assert np.array_equal(view.adapters[3](), audited.adapters.read(3))
+    with pytest.raises(ModelError, match=r"rounds/0002 has no adapter_model\.safetensors"):
+        view.adapters[2]()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_adapter_that_is_not_finite_is_refused_by_its_folder(audited: Audited, tmp_path: Path, bad: float) -> None:
     vector = audited.adapters.read(1).copy()
     vector[[3, 5]] = bad
     write_adapter(tmp_path / "0001", audited.model.layout, vector, {"peft_type": "LORA"})
     with pytest.raises(NonFiniteUpdateError, match=r"0001 holds 2 values of 448 that are NaN or infinite"):
-        Adapters(audited.model, {1: tmp_path / "0001"}).read(1)
+        Adapters(audited.model, {1: tmp_path / "0001"}, rounds_per_attack=6).read(1)
 
 
 def test_a_damaged_adapter_is_refused_by_its_folder(audited: Audited, run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(RunDirectory.open(run).round_folder(1), tmp_path / "0001"))
     (folder / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="0001"):
-        Adapters(audited.model, {1: folder}).read(1)
+        Adapters(audited.model, {1: folder}, rounds_per_attack=6).read(1)
 
 
 @pytest.mark.parametrize("num_rounds", [1, 2, 5, 6, 7, 20, 500])
-def test_rounds_are_spread_with_the_last_two_among_them(num_rounds: int) -> None:
-    rounds = list(range(1, num_rounds + 1))
-    found = spread_rounds(rounds, MOST_ROUNDS)
-    assert len(found) == min(num_rounds, MOST_ROUNDS)
-    assert found[-2:] == tuple(rounds[-2:])
-    assert found[0] == 1
+@pytest.mark.parametrize("most", [1, 2, 3, 6])
+def test_rounds_are_spread_evenly_with_the_first_and_the_last_among_them(num_rounds: int, most: int) -> None:
+    found = spread_evenly(list(range(1, num_rounds + 1)), most)
+    assert len(found) == min(num_rounds, most)
+    assert found[-1] == num_rounds
+    assert found[0] == 1 or most == 1
     assert list(found) == sorted(set(found))
-    assert spread_evenly(rounds, 3)[-1] == num_rounds
-    gaps = np.diff(spread_evenly(rounds, MOST_ROUNDS))
+    gaps = np.diff(found)
     assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
 
 

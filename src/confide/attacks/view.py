@@ -53,8 +53,10 @@ class View:
         name: which kind of party.
         party: who, in words for a report: "a client (north)".
         layout: of the whole adapter.
-        adapters: global adapters by the number of rounds done, each read when called; the last round only in "final".
-            0 is the start: it changes nothing, so it is the base model, which everybody has.
+        adapters: global adapters by the number of rounds done, each read when called: the last round's in "final",
+            every round's for clients and for a server that reads updates. Attacks over rounds may look at fewer, but
+            the model before one that they look at is here. 0 is the start: it changes nothing, so it is the base model,
+            which everybody has.
         own_examples: training data of the attacker's own.
         own_clients: names of the clients that attack.
         known: the rounds whose updates are looked at.

@@ -1,17 +1,21 @@
-"""The global adapters of a run or of a folder, by the number of rounds done, as vectors: paths stay in here."""
+"""The global adapters of a run or of a folder, by the number of rounds done, each read when it is first asked for.
 
-from collections.abc import Mapping, Sequence
+Views hold what reads them and must not lead back to the run, so what reads an adapter holds no path: it knows its
+folder by its name within an opened one, see `confide.attacks.pass_store`.
+"""
+
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from confide.errors import NonFiniteUpdateError
-from confide.model.adapter_files import read_adapter
+from confide.files import storage_error
+from confide.model.adapter_files import parse_adapter
 from confide.model.lora import AdaptedModel
-from confide.update import Vector
-
-MOST_ROUNDS = 6
-"""Rounds whose models are looked at: each costs a pass over every record."""
+from confide.update import Layout, Vector
 
 
 class Adapters:
@@ -20,14 +24,24 @@ class Adapters:
     Args:
         model: that they are for.
         folders: by the number of rounds done; 0 is the start, which changes nothing.
+        rounds_per_attack: at most so many rounds are looked at by attacks over rounds, >= 1.
+
+    Attributes:
+        rounds: that there are, ascending, without 0.
+        looked_at: those of them that attacks over rounds look at, the last one among them.
+
+    Raises:
+        StorageError: the folder that one stands in cannot be opened.
     """
 
-    def __init__(self, model: AdaptedModel, folders: Mapping[int, Path]) -> None:
-        self._model = model
-        self._folders = dict(folders)
-        self._known: dict[int, Vector] = {}
+    def __init__(self, model: AdaptedModel, folders: Mapping[int, Path], *, rounds_per_attack: int) -> None:
+        paths = {number: folder.resolve() for number, folder in folders.items()}
+        opened = {path: _Folder(path) for path in {one.parent for one in paths.values()}}
+        self._readers = {
+            number: _Reader(opened[path.parent], path, model.layout, model.base.name) for number, path in paths.items()
+        }
         self.rounds = tuple(sorted(number for number in folders if number > 0))
-        self.looked_at = spread_rounds(self.rounds, MOST_ROUNDS)
+        self.looked_at = spread_evenly(self.rounds, rounds_per_attack)
 
     @property
     def last(self) -> int:
@@ -36,7 +50,11 @@ class Adapters:
 
     def has(self, number: int) -> bool:
         """Whether there is an adapter after so many rounds."""
-        return number in self._folders
+        return number in self._readers
+
+    def reader(self, number: int) -> Callable[[], Vector]:
+        """What reads the adapter after so many rounds when it is called, and leads to nothing else; see `read`."""
+        return self._readers[number]
 
     def read(self, number: int) -> Vector:
         """The adapter after so many rounds; it cannot be written to.
@@ -45,28 +63,58 @@ class Adapters:
             ModelError: its files are missing, damaged, or of another model.
             NonFiniteUpdateError: it holds NaN or infinity.
         """
-        if number not in self._known:
-            folder = self._folders[number]
-            vector = read_adapter(folder, self._model.layout, self._model.base.name)
+        return self._readers[number]()
+
+
+class _Folder:
+    """The folder that adapters' folders stand in, by its descriptor and not by its name."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes, by its name within the folder."""
+        with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=self._descriptor), "rb") as file:
+            return file.read()
+
+
+class _Reader:
+    """One adapter, once it was asked for."""
+
+    def __init__(self, inside: _Folder, path: Path, layout: Layout, base_name: str) -> None:
+        self._inside = inside
+        self._name = path.name
+        self._called = f"{path.parent.name}/{path.name}"  # in messages
+        self._layout = layout
+        self._base_name = base_name
+        self._vector: Vector | None = None
+
+    def __call__(self) -> Vector:
+        if self._vector is None:
+            vector = parse_adapter(
+                lambda name: self._inside.read(f"{self._name}/{name}"),
+                self._layout,
+                self._base_name,
+                folder=self._called,
+            )
             if not np.isfinite(vector).all():
                 raise NonFiniteUpdateError(
-                    f"the adapter in {folder} holds {np.count_nonzero(~np.isfinite(vector))} values of {vector.size} "
-                    "that are NaN or infinite: training diverged, or the file is damaged. Nothing can be said about "
-                    "such a model: audit the rounds before it."
+                    f"the adapter in {self._called} holds {np.count_nonzero(~np.isfinite(vector))} values of "
+                    f"{vector.size} that are NaN or infinite: training diverged, or the file is damaged. Nothing can "
+                    "be said about such a model: audit the rounds before it."
                 )
             vector.flags.writeable = False
-            self._known[number] = vector
-        return self._known[number]
-
-
-def spread_rounds(rounds: Sequence[int], most: int) -> tuple[int, ...]:
-    """At most so many of the rounds, evenly spread; the last two, which the paper's attack takes, among them."""
-    return (*spread_evenly(rounds[:-1], most - 1), *rounds[-1:])
+            self._vector = vector
+        return self._vector
 
 
 def spread_evenly(rounds: Sequence[int], most: int) -> tuple[int, ...]:
-    """At most so many of the rounds, evenly spread, the first and the last among them."""
+    """At most so many of the rounds, >= 1, evenly spread, the last and, of several, the first among them."""
     if len(rounds) <= most:
         return tuple(rounds)
-    places = np.linspace(0, len(rounds) - 1, most).round().astype(int).tolist()
-    return tuple(rounds[place] for place in places)
+    places = np.linspace(len(rounds) - 1, 0, most).round().astype(int).tolist()
+    return tuple(rounds[place] for place in reversed(places))

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,9 +22,11 @@ from confide.audit.users import audit_users
 from confide.auditor.audited import Audited, results_path
 from confide.auditor.conclusions import conclude
 from confide.auditor.evidence import doubts, few_records
+from confide.auditor.left_out import left_out
 from confide.auditor.of_adapters import AdaptersToAudit, open_adapters
 from confide.auditor.of_run import Progress, open_run
 from confide.auditor.participation import Participation
+from confide.auditor.parties import Parties
 from confide.auditor.passive import KIND
 from confide.auditor.request import AuditRequest
 from confide.auditor.shadows import ShadowModels, train_shadows, training_of
@@ -98,12 +101,13 @@ class _Audit:
         self._progress = progress
         self._began = began
         self._wanted = audited.config.audit.attacks
+        self._parties = Parties(audited)
         self._findings = Findings()
         if "coalition" in request.views and not audited.attackers.together:
             raise UsageError(
                 "--view coalition needs a run of at least three clients: of two, a coalition would be everybody."
             )
-        if request.shadows and not ("membership" in self._wanted and self._adapter_views()):
+        if request.shadows and not ("membership" in self._wanted and self._parties.with_adapters):
             raise UsageError(
                 "--shadows trains models for attacks of the family membership, from the views of those who have an "
                 "adapter (final, client, coalition), and none of those is asked for: leave it out, or name them with "
@@ -125,7 +129,8 @@ class _Audit:
         if not self._findings.found:
             raise UsageError(self._nothing())
         self._progress("usefulness")
-        warnings = [*self._audited.warnings, *few, *self._doubts(), *self._findings.warnings]
+        missing = left_out(self._audited, self._parties)
+        warnings = [*self._audited.warnings, *few, *self._doubts(), *missing, *self._findings.warnings]
         seconds = time.perf_counter() - self._began
         results = conclude(self._audited, self._findings, warnings, self._passes, seconds)
         write_atomic(results_path(self._audited.folder), results.to_json())
@@ -153,7 +158,7 @@ class _Audit:
             ("extraction", self._extraction),
             ("exposure", self._exposure),
         )
-        for view in self._adapter_views():
+        for view in self._parties.with_adapters:
             for population in self._audited.case.populations:
                 for family, attack in families:
                     if family in self._wanted and (family != "exposure" or population.alternatives):
@@ -166,28 +171,6 @@ class _Audit:
         if "updates" in self._wanted and self._audited.is_recorded:
             yield _Step(phrase="updates", do=self._updates)
 
-    def _adapter_views(self) -> list[View]:
-        """Who is asked for and has a global adapter."""
-        wanted = self._audited.config.audit.views
-        found = [self._audited.views.final()] if "final" in wanted else []
-        found += [view for view in self._clients if view.name in wanted]
-        if "server" in wanted and self._server.adapters:
-            found.append(self._server)
-        return found
-
-    @cached_property
-    def _clients(self) -> list[View]:
-        """One client alone, and several together where there are enough."""
-        views, attackers = self._audited.views, self._audited.attackers
-        alone = views.client(attackers.alone)
-        return [alone, views.client(attackers.together)] if attackers.together else [alone]
-
-    @cached_property
-    def _server(self) -> View:
-        """What the server of this run sees."""
-        views = self._audited.views
-        return views.server() if self._audited.facts.scheme == "plain" else views.sealed_server()
-
     def _membership(self, view: View, population: Population) -> Findings:
         case, asked = self._audited.case, population.of_others(view.own_clients).candidates
         return audit_membership(
@@ -196,7 +179,7 @@ class _Audit:
             population,
             case.truth,
             held_out=case.held_out,
-            rounds=view.rounds,
+            rounds=self._parties.rounds(view),
             seed=self._audited.config.run.seed,
             shadows=None if self._shadows is None else self._shadows.shown(self._passes, asked, case.held_out),
         )
@@ -223,7 +206,7 @@ class _Audit:
             participation.fresh,
             participation.took_part,
             is_randomised=participation.is_drawn,
-            final_round=max(view.rounds),
+            final_round=self._parties.rounds(view)[-1],
             seed=self._audited.config.run.seed,
         )
 
@@ -232,14 +215,16 @@ class _Audit:
         return audit_extraction(
             view,
             self._passes,
-            self._at_most(population),
+            _at_most(population, config.audit.records_per_attack),
             self._audited.case.truth,
-            rounds=view.rounds,
+            rounds=self._parties.rounds(view),
             settings=ExtractionSettings(
                 max_new_tokens=config.audit.max_new_tokens,
                 num_texts=config.audit.samples,
                 batch_size=config.evaluate.batch_size,
                 seed=config.run.seed,
+                taus=config.audit.taus,
+                top_ps=config.audit.top_ps,
                 protocol=config.audit.protocol,
                 shows_text=self._request.shows_text,
                 redaction_key=self._redaction_key,
@@ -247,22 +232,26 @@ class _Audit:
         )
 
     def _exposure(self, view: View, population: Population) -> Findings:
-        return audit_exposure(view, self._passes, population, self._audited.case.truth, final_round=max(view.rounds))
+        return audit_exposure(
+            view, self._passes, population, self._audited.case.truth, final_round=self._parties.rounds(view)[-1]
+        )
 
     def _updates(self) -> Findings:
         """The table of what each protection of an update buys; on plain records where there are any."""
         audited, wanted = self._audited, self._audited.config.audit.views
-        is_sealed, seed = self._server.name == "sealed-server", audited.config.run.seed
+        server, seed = self._parties.server, audited.config.run.seed
+        is_sealed = server.name == "sealed-server"
         rows = rows_of(
             audited.views.server(),
-            self._server if is_sealed else None,
-            self._clients,
+            server if is_sealed else None,
+            self._parties.clients,
             is_sealed=is_sealed,
             seed=seed,
             most_rounds=MOST_UPDATE_ROUNDS,
         )
         by_name = {population.name: population for population in audited.case.populations}
-        population, truth = self._at_most(by_name.get(KIND) or audited.case.populations[0]), audited.case.truth
+        population, truth = by_name.get(KIND) or audited.case.populations[0], audited.case.truth
+        population = _at_most(population, audited.config.audit.records_per_attack)
         findings = audit_updates(
             [row for row in rows if _CALLED.get(row.view, row.view) in wanted],
             self._passes,
@@ -271,18 +260,19 @@ class _Audit:
             seed=seed,
         )
         if is_sealed and "server" in wanted:
-            findings.add(audit_reported(self._server, self._passes, population, truth, seed=seed))
+            findings.add(audit_reported(server, self._passes, population, truth, seed=seed))
         return findings
 
-    def _at_most(self, population: Population) -> Population:
-        """At most `audit.records_per_attack` candidates of each client."""
-        taken: dict[str, int] = {}
-        chosen = []
-        for candidate in population.candidates:
-            taken[candidate.owner] = taken.get(candidate.owner, 0) + 1
-            if taken[candidate.owner] <= self._audited.config.audit.records_per_attack:
-                chosen.append(candidate)
-        return replace(population, candidates=tuple(chosen), lower=None)
+
+def _at_most(population: Population, per_client: int) -> Population:
+    """At most so many candidates of each client."""
+    taken: Counter[str] = Counter()
+    chosen = []
+    for candidate in population.candidates:
+        taken[candidate.owner] += 1
+        if taken[candidate.owner] <= per_client:
+            chosen.append(candidate)
+    return replace(population, candidates=tuple(chosen), lower=None)
 
 
 def _make(folder: Path) -> None:

@@ -31,6 +31,7 @@ class Audited:
         is_claimed: whether it is the user who says who was trained on, and not the run.
         facts: for the report, without utility.
         folder: `audit` in it gets results and the cache.
+        command: words that make the same audit again.
         warnings: what weakens the audit, in sentences.
     """
 
@@ -45,6 +46,7 @@ class Audited:
     is_claimed: bool
     facts: RunFacts
     folder: Path
+    command: tuple[str, ...]
     warnings: tuple[str, ...]
 
 

@@ -22,6 +22,8 @@ PASSIVE = (
 
 NEVER_REACHED = "never reached in training"
 """How the count of items ends that were to be trained on and were not."""
+CUT_OFF = "cut off by train.max_tokens"
+"""How the count of items ends of which nothing, or no planted secret, was left to learn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,7 @@ class _Questions:
     def add(self, coin: Coin) -> None:
         candidate = self._reader.candidate(coin.item_id, coin.records[0], coin.client, coin.secret)
         if candidate is None:
-            self.counts[f"{coin.kind}: cut off by train.max_tokens"] += 1
+            self.counts[f"{coin.kind}: {CUT_OFF}"] += 1
             return
         copies = self._num_read(coin) if coin.included else coin.copies
         if copies == 0:

@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
-from confide.audit.areas import WORTH_FINDING
-from confide.audit.rates import FEWEST
+from confide.audit.area_samples import WORTH_FINDING
 from confide.audit.statistics import (
     Interval,
     mean_difference,
     mean_interval,
     records_for_auc,
+    records_for_half,
     shortage,
     smallest_auc,
 )
@@ -24,6 +24,7 @@ from confide.update import Vector
 
 _SIGNIFICANCE = 0.05
 _FEWEST_TO_COMPARE = 2
+_OF_A_RUN = "A run keeps records aside with data.held_out, and leaves some out by coins with audit.canaries."
 
 Losses = npt.NDArray[np.float64]
 
@@ -34,24 +35,36 @@ def few_records(case: Case) -> list[str]:
     Raises:
         DataError: of no kind is there anything to compare.
     """
+    check_comparable(case, advice=_OF_A_RUN)
     found = []
-    num_comparable = 0
+    enough = records_for_half(num_tests=1) or 0  # for a single attack; several need more, and say so themselves
     for population in case.populations:
         labels = case.truth.labels(population.candidates)
-        fewest = min(int(labels.sum()), int((~labels).sum()))
-        num_comparable += fewest >= _FEWEST_TO_COMPARE
-        if _FEWEST_TO_COMPARE <= fewest < FEWEST:
+        if _FEWEST_TO_COMPARE <= _fewest(labels) < enough:
             few = shortage(int(labels.sum()), int((~labels).sum()), auc=WORTH_FINDING)
             found.append(f"{population.name}: too few records for any conclusion: {few}")
-    if not num_comparable:
-        enough = records_for_auc(WORTH_FINDING).members
-        raise DataError(
-            "there is nothing to compare: an audit needs records that were trained on and records that were not, at "
-            f"least {_FEWEST_TO_COMPARE} of each, and {enough} of each to find an AUC of {WORTH_FINDING}. There are "
-            f"{_listed(case)}. A run keeps records aside with data.held_out, and leaves some out by coins with "
-            "audit.canaries."
-        )
     return found
+
+
+def check_comparable(case: Case, *, advice: str) -> None:
+    """Makes sure that of some kind there are records of both sides.
+
+    Args:
+        case: what an audit asks about.
+        advice: what the user can do, in a sentence.
+
+    Raises:
+        DataError: there are not; says how many there are, how many are needed, and the advice.
+    """
+    labels = [case.truth.labels(population.candidates) for population in case.populations]
+    if any(_fewest(one) >= _FEWEST_TO_COMPARE for one in labels):
+        return
+    enough = records_for_auc(WORTH_FINDING).members
+    raise DataError(
+        "there is nothing to compare: an audit needs records that were trained on and records that were not, at "
+        f"least {_FEWEST_TO_COMPARE} of each, and {enough} of each to find an AUC of {WORTH_FINDING}. There are "
+        f"{_listed(case)}. {advice}"
+    )
 
 
 def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
@@ -91,6 +104,11 @@ def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
                 "heart, or it is not the right list or not the right adapter."
             )
     return found
+
+
+def _fewest(labels: npt.NDArray[np.bool_]) -> int:
+    """How many there are of the side that has fewer."""
+    return min(int(labels.sum()), int((~labels).sum()))
 
 
 def _is_no_more(members: Losses, others: Losses) -> bool:

@@ -7,7 +7,8 @@ from confide.audit.results import RunFacts
 from confide.auditor.adapter_folders import AdapterRounds, AdapterShape, common_shape, find_rounds
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
-from confide.auditor.case import make_case
+from confide.auditor.case import CUT_OFF, Case, make_case
+from confide.auditor.evidence import check_comparable
 from confide.auditor.of_run import Progress
 from confide.auditor.passive import NOBODY, claimed_coins
 from confide.auditor.reader import Reader
@@ -19,11 +20,12 @@ from confide.config.schema import Config
 from confide.data.examples import Record
 from confide.data.rows import ColumnNames
 from confide.data.sources import load_records
-from confide.errors import ModelError, UsageError
+from confide.errors import DataError, ModelError, UsageError
 from confide.model.lora import AdaptedModel
 
 VIEWS = ("final", "client")
 ATTACKS = ("membership", "extraction")
+_NO_FILES = ("hub", "sotu")
 _RECORDS_PER_ATTACK = 64
 CLAIMED = (
     "No coins decided what was trained on, as far as is known, so this audit is passive: members and others may differ "
@@ -53,6 +55,20 @@ class AdaptersToAudit:
     template: str = "auto"
     is_randomised: bool = False
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The same as options of `confide audit`."""
+        named = {
+            "--adapters": str(self.folder),
+            "--base": self.base,
+            "--members": str(self.members),
+            "--non-members": str(self.non_members),
+            "--template": self.template,
+            "--out": str(self.out),
+        }
+        options = [word for option, value in named.items() if value for word in (option, value)]
+        return (*options, *["--randomised"] * self.is_randomised)
+
 
 def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Progress) -> Audited:
     """Reads everything that an audit of adapters needs.
@@ -69,11 +85,10 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
         UsageError: a view, an attack, an attacker or shadow models are asked for that adapters alone do not give.
         ConfigError: a setting is wrong.
     """
-    _check_request(request)
     progress("reading the adapters")
     rounds = find_rounds(given.folder)
     shape = common_shape(rounds.folders)
-    config = _config(given, request, rounds, shape)
+    config = config_of_adapters(given, request)
     if config.audit.shadows:
         raise UsageError(
             "--shadows (audit.shadows) goes with a run: how adapters alone were trained (optimiser, learning rate, "
@@ -81,18 +96,23 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
         )
     apply_threads(config)
     progress("reading the records")
-    members, non_members = (_records(config, path) for path in (given.members, given.non_members))
+    members, non_members = (
+        _records(config, path, option)
+        for path, option in ((given.members, "--members"), (given.non_members, "--non-members"))
+    )
     claimed = claimed_coins(members, non_members)
     progress(f"loading {config.model.base}")
     model = _model(given, config)
-    adapters = Adapters(model, rounds.folders)
+    adapters = Adapters(model, rounds.folders, rounds_per_attack=config.audit.rounds_per_attack)
     reader = Reader(model, build_template(config, model.tokenizer), config.train.max_tokens)
     case = make_case(claimed.coins, reader, is_randomised=given.is_randomised, seed=config.run.seed)
+    case = case.with_count("near-duplicates left out", claimed.num_duplicates).with_names(claimed.names)
+    check_comparable(case, advice=_advice(case, config))
     return Audited(
         config=config,
         model=model,
         adapters=adapters,
-        case=case.with_count("near-duplicates left out", claimed.num_duplicates).with_names(claimed.names),
+        case=case,
         views=ViewMaker(model.layout, adapters),
         attackers=Attackers(alone=(), together=()),
         participation=None,
@@ -102,14 +122,27 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
             name=config.run.name,
             base_model=model.base.name,
             num_rounds=len(adapters.rounds),
-            num_clients=len({coin.client for coin in claimed.coins} - {NOBODY}),
-            scheme="unknown",
+            num_clients=len({coin.client for coin in claimed.coins} - {NOBODY}) or None,
             seed=config.run.seed,
             num_parameters=model.layout.num_values,
         ),
         folder=given.out,
+        command=("confide", "audit", *given.words, *request.words),
         warnings=tuple(_warnings(given, rounds, shape, model)),
     )
+
+
+def config_of_adapters(given: AdaptersToAudit, request: AuditRequest) -> Config:
+    """The configuration that an audit of adapters goes by: as of a run that would have made them.
+
+    Raises:
+        ModelError: the adapters cannot be read, are not plain LoRA, or do not fit each other.
+        UsageError: a view, an attack or an attacker is asked for that adapters alone do not give.
+        ConfigError: a setting is wrong.
+    """
+    _check_request(request)
+    rounds = find_rounds(given.folder)
+    return _config(given, request, rounds, common_shape(rounds.folders))
 
 
 def _check_request(request: AuditRequest) -> None:
@@ -147,8 +180,13 @@ def _config(given: AdaptersToAudit, request: AuditRequest, rounds: AdapterRounds
     )
 
 
-def _records(config: Config, path: Path) -> list[Record]:
+def _records(config: Config, path: Path, option: str) -> list[Record]:
     data = config.data
+    if data.source not in _NO_FILES and not path.exists():
+        raise DataError(
+            f"{option}: {path} does not exist. Give a file of records; a relative path counts from the folder you run "
+            "confide in."
+        )
     columns = ColumnNames(**{field.name: getattr(data, f"{field.name}_column") for field in fields(ColumnNames)})
     return load_records(data.source, str(path), columns=columns, split=data.split)
 
@@ -163,6 +201,16 @@ def _model(given: AdaptersToAudit, config: Config) -> AdaptedModel:
             f"the adapters in {given.folder} are of another base model than {config.model.base}: they adapt layers "
             "that it does not have. Give the right one with --base."
         ) from error
+
+
+def _advice(case: Case, config: Config) -> str:
+    """What to do where there are too few records."""
+    if any(count for name, count in case.counts.items() if name.endswith(CUT_OFF)):
+        return (
+            f"Records are read up to train.max_tokens, {config.train.max_tokens} tokens, and those that begin with a "
+            "longer prompt have nothing left: if training read more, say so with --set train.max_tokens=N."
+        )
+    return "Give more records with --members and --non-members; what repeats a member is left out."
 
 
 def _warnings(given: AdaptersToAudit, rounds: AdapterRounds, shape: AdapterShape, model: AdaptedModel) -> list[str]:

@@ -52,9 +52,7 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
         ConfigError: the request changes what cannot be changed, or names a view or an attack that there is not.
         UsageError: an attacker is named that there is not.
     """
-    directory = RunDirectory.open(run)
-    config = load_config(directory.config_path, request.overrides)
-    check_only_audit_keys(load_config(directory.config_path), config)
+    directory, config = RunDirectory.open(run), config_of_run(run, request)
     numbers = directory.rounds()
     if not any(numbers):
         raise RunDirectoryError(f"the run {run} has no complete round to audit. Finish it with `confide resume {run}`.")
@@ -69,7 +67,11 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
     directory.check_base(model.base.name, model.base.digest)
     template = build_template(config, model.tokenizer)
     examples = build_examples(config, flipped.clients, template)
-    adapters = Adapters(model, {number: directory.round_folder(number) for number in numbers})
+    adapters = Adapters(
+        model,
+        {number: directory.round_folder(number) for number in numbers},
+        rounds_per_attack=config.audit.rounds_per_attack,
+    )
     missing = sorted(set(range(1, adapters.last)) - set(numbers))
     records = _records(directory)
     members = {record.round_number: frozenset(record.members) for record in records}
@@ -106,8 +108,22 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
         is_claimed=False,
         facts=_facts(config, directory, model, num_rounds=adapters.last, num_clients=len(names)),
         folder=run,
+        command=("confide", "audit", str(run), *request.words),
         warnings=tuple(warnings),
     )
+
+
+def config_of_run(run: Path, request: AuditRequest) -> Config:
+    """The configuration that an audit of a run goes by: the run's, with what the request changes.
+
+    Raises:
+        RunDirectoryError: `run` is no run directory.
+        ConfigError: the request changes what cannot be changed, or names a view or an attack that there is not.
+    """
+    path = RunDirectory.open(run).config_path
+    config = load_config(path, request.overrides)
+    check_only_audit_keys(load_config(path), config)
+    return config
 
 
 def _records(directory: RunDirectory) -> Sequence[RoundRecord]:
@@ -186,7 +202,7 @@ def _never_reached(case: Case, absent: Sequence[str]) -> list[str]:
 def _facts(
     config: Config, directory: RunDirectory, model: AdaptedModel, *, num_rounds: int, num_clients: int
 ) -> RunFacts:
-    protection = directory.info.get("protection")
+    protection, command = (directory.info.get(name) for name in ("protection", "command"))
     return RunFacts(
         name=config.run.name,
         base_model=model.base.name,
@@ -197,4 +213,5 @@ def _facts(
         guarantee="none",
         seed=config.run.seed,
         num_parameters=model.layout.num_values,
+        command=command if isinstance(command, str) else "",
     )

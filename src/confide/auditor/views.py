@@ -1,10 +1,11 @@
 """Makes each party's view: adapters for those who get them, of the transcript what only this party saw.
 
-A view holds vectors and bytes, and nothing that leads back to where they were read.
+A view holds vectors and bytes, and what reads an adapter when it is asked for; none leads back to the run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from confide.attacks.view import KnownRound, SeenUpdate, View
 from confide.auditor.adapters import Adapters, spread_evenly
@@ -68,7 +69,7 @@ class ViewMaker:
             name="client" if len(names) < 2 else "coalition",
             party=f"clients {' and '.join(names)}" if len(names) > 1 else f"client {names[0]}" if names else "a client",
             layout=self._layout,
-            adapters=self._global_adapters(self._adapters.looked_at),
+            adapters=self._global_adapters(self._adapters.rounds),
             own_examples=tuple(example for client in own for example in client.train),
             own_clients=frozenset(names),
             known=self._known(),
@@ -86,7 +87,7 @@ class ViewMaker:
             name="server",
             party="a server that reads updates",
             layout=self._layout,
-            adapters=self._global_adapters(self._adapters.looked_at),
+            adapters=self._global_adapters(self._adapters.rounds),
             known=self._known(),
             starts=self._starts(),
             mean_updates=self._means(),
@@ -96,7 +97,8 @@ class ViewMaker:
 
     def sealed_server(self) -> View:
         """V4h: the server, with what it got: sealed uploads, what clients told about themselves, and global adapters
-        where the clients hand them over. From two in a row it computes the mean between them.
+        where the clients hand them over. From two in a row it computes the mean between them. Of the adapters there
+        are those that attacks look at, and those of the rounds before.
         """
         held = self._handed_over()
         starts = self._starts()
@@ -106,7 +108,7 @@ class ViewMaker:
             name="sealed-server",
             party="the server",
             layout=self._layout,
-            adapters={number: held[number] for number in self._adapters.looked_at if number in held},
+            adapters={number: held[number] for number in self._compared if number in held},
             known=self._known(),
             starts=own,
             mean_updates={number: mean for number, mean in self._means().items() if number in held and number in own},
@@ -135,12 +137,19 @@ class ViewMaker:
                 if missing := sorted(known.members - whose):
                     found.append(f"of round {number} {what} {', '.join(missing)}")
         if self._hands_over:
-            missing_states = [number for number in self._adapters.looked_at if number not in self._handed_over()]
+            missing_states = [number for number in self._compared if number not in self._handed_over()]
             found += [f"of round {number} the adapter that the server was given" for number in missing_states]
         return found
 
     def _global_adapters(self, rounds: Sequence[int]) -> _Starts:
-        return {number: _giving(self._adapters.read(number)) for number in rounds}
+        return {number: self._adapters.reader(number) for number in rounds}
+
+    @property
+    def _compared(self) -> list[int]:
+        """The rounds that attacks look at, and of each the one before."""
+        before = dict(pairwise(reversed(self._adapters.rounds)))
+        looked_at = self._adapters.looked_at
+        return sorted({*looked_at, *(before[number] for number in looked_at if number in before)})
 
     def _handed_over(self) -> _Starts:
         """Adapters that the clients gave to the server: those that views need, by the number of rounds done."""
@@ -148,9 +157,9 @@ class ViewMaker:
             return {}
         beside = {one for number in self._opened for one in (number - 1, number)} - {0}
         found = {}
-        for number in sorted({*self._adapters.looked_at, *beside}):
+        for number in sorted({*self._compared, *beside}):
             if self._transcript is None:
-                found[number] = _giving(self._adapters.read(number))
+                found[number] = self._adapters.reader(number)
             elif (state := self._transcript.handed_over(number)) is not None:
                 found[number] = _giving(state)
         return found
@@ -162,7 +171,7 @@ class ViewMaker:
         }
 
     def _starts(self) -> _Starts:
-        return {number: _giving(self._adapters.read(number - 1)) for number in self._opened}
+        return {number: self._adapters.reader(number - 1) for number in self._opened}
 
     def _means(self) -> dict[int, SeenUpdate]:
         return {

@@ -432,7 +432,9 @@ class AuditSection(Section):
         tuple[Literal["final", "client", "coalition", "server"], ...], Field(min_length=1, strict=False)
     ] = ("final", "client", "coalition", "server")
     """From whose point of view the run is attacked: "final" who gets the final model, "client" one client, which sees
-    every round, "coalition" two clients together, "server" the server, with what it holds under the run's scheme."""
+    every round, "coalition" two clients together, "server" the server, with what it holds under the run's scheme. In a
+    sealed run with `audit.record` "server" also asks what single updates would tell if the run were not sealed; that
+    stands apart, and counts as no finding."""
 
     attacks: Annotated[
         tuple[Literal["membership", "extraction", "exposure", "updates"], ...], Field(min_length=1, strict=False)
@@ -443,8 +445,34 @@ class AuditSection(Section):
     records_per_attack: Annotated[int, Field(ge=1), Unit("rows per client")] = 16
     """Rows of each client, trained on and not, that texts are generated for: most of an audit's time goes into that."""
 
+    rounds_per_attack: Annotated[int, Field(ge=1), Unit("rounds")] = 6
+    """Rounds whose models an attack over rounds looks at, evenly spread, the first and the last among them; 1 takes the
+    last alone. Each costs a pass over every record, and with `audit.protocol` texts. Whatever this is, the two-model
+    attack sets each of them against the round right before it."""
+
     max_new_tokens: Annotated[int, Field(ge=1), Unit("tokens")] = 48
     """Length of a generated text."""
+
+    taus: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        Field(min_length=1, strict=False),
+        Form("a list of numbers"),
+        Range("> 0"),
+        Unit("probability"),
+    ] = (0.01, 0.1, 1.0)
+    """How strongly the two-model attack follows what the newer model says more readily than the older one, in its form
+    with probabilities: small is strong. The attacker chooses among these, and among fixed strengths of the form with
+    raw logits, on its own records; who has none takes the first."""
+
+    top_ps: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...],
+        Field(min_length=1, strict=False),
+        Form("a list of numbers"),
+        Range("> 0 and <= 1"),
+        Unit("probability"),
+    ] = (0.9, 1.0)
+    """The likeliest tokens of the newer model that together reach this probability are what the two-model attack can
+    say at all; chosen as `audit.taus` are."""
 
     samples: Annotated[int, Field(ge=1), Unit("texts")] = 30
     """Texts sampled from nothing, per model; behind the attacker's own prefixes at most eight times as many."""
@@ -453,10 +481,10 @@ class AuditSection(Section):
     """Other secrets of the same form that a planted one is ranked against."""
 
     protocol: bool = False
-    """Whether attacks that take long run as well. On plain rows the leakage paper's protocol: texts drawn from every
-    round's model, and from each amplified against the round before, behind 80 % and 30 % of a row, behind a disturbed
-    one and behind nothing; for five rounds that is 33 texts a row, half of them from two models at once. On planted
-    ones the harvest of a model that the attacker tunes on its own personal data."""
+    """Whether attacks that take long run as well. On plain rows the leakage paper's protocol: texts drawn from each
+    model that is looked at, and from each amplified against the round before, behind 80 % and 30 % of a row, behind a
+    disturbed one and behind nothing; for five rounds that is 33 texts a row, half of them from two models at once. On
+    planted ones the harvest of a model that the attacker tunes on its own personal data."""
 
     shadows: Annotated[
         int, Field(ge=0), AfterValidator(_in_pairs), Range("even (they come in pairs)"), Unit("models")

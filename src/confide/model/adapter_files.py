@@ -4,7 +4,7 @@ Knows the format, not the library: adapter_config.json describes the adapter, ad
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -51,15 +51,30 @@ def read_adapter(folder: Path, layout: Layout, base_name: str) -> Vector:
     Raises:
         ModelError: the folder is no LoRA adapter, its file is damaged, or it was made for another model or rank.
     """
-    _check_description(folder)
-    weights = folder / _WEIGHTS_FILE
-    if not weights.exists():
-        raise ModelError(f"{folder} has no {_WEIGHTS_FILE}. Expected a folder written by PEFT or by a run.")
+    return parse_adapter(lambda name: (folder / name).read_bytes(), layout, base_name, folder=str(folder))
+
+
+def parse_adapter(read: Callable[[str], bytes], layout: Layout, base_name: str, *, folder: str) -> Vector:
+    """The same of files that are read by other means than a path.
+
+    Args:
+        read: gives the bytes of a file of the adapter, by its name alone; an OSError where there is none.
+        layout: of the model it is for.
+        base_name: that model's name, for the message.
+        folder: what messages call where the files are.
+
+    Raises:
+        ModelError: as `read_adapter`.
+    """
+    _check_description(read, folder)
     try:
-        tensors = safetensors.torch.load_file(weights)
+        tensors = safetensors.torch.load(read(_WEIGHTS_FILE))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} has no {_WEIGHTS_FILE}. Expected a folder written by PEFT or by a run.") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelError(
-            f"{weights} cannot be read ({error}). It is damaged: take another copy, or another round's folder."
+            f"{folder}/{_WEIGHTS_FILE} cannot be read ({error}). It is damaged: take another copy, or another round's "
+            "folder."
         ) from error
     arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
     expected = {slot.name: slot.shape for slot in layout}
@@ -75,10 +90,9 @@ def read_adapter(folder: Path, layout: Layout, base_name: str) -> Vector:
     return layout.flatten(arrays)
 
 
-def _check_description(folder: Path) -> None:
-    path = folder / _CONFIG_FILE
+def _check_description(read: Callable[[str], bytes], folder: str) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read(_CONFIG_FILE).decode("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} has no readable {_CONFIG_FILE} ({error}). Expected a PEFT adapter.") from error
     kind = found.get("peft_type") if isinstance(found, dict) else None

@@ -8,12 +8,12 @@ import torch
 
 from confide.attacks.decoding import DecodingScheme, draw_log_probabilities
 from confide.attacks.extraction.two_model import (
-    PAPER_TAUS,
+    LOGIT_BETAS,
     Amplification,
     Difference,
     amplified_scores,
     complete_with_two,
-    paper_sweep,
+    sweep,
 )
 from confide.errors import LayoutMismatchError, UsageError
 from confide.evaluate.generation import Answer, Sampling, evaluation_mode, generate_answers
@@ -210,7 +210,7 @@ def test_amplified_logits_are_the_newer_ones_moved_along_their_change() -> None:
 def test_the_smallest_tau_of_the_sweep_gives_a_distribution() -> None:
     # Computed as written, softmax(d / 0.01) is zero over the whole nucleus wherever another token rose most.
     newer, older = torch.tensor([[5.0, 4.9, -20.0]]), torch.tensor([[5.0, 5.1, -60.0]])
-    for rule in paper_sweep([min(PAPER_TAUS)], [0.9], seed=None):
+    for rule in sweep([0.01], [0.9], seed=None):
         scores = amplified_scores(newer, older, rule)
         assert scores.softmax(dim=1).sum().item() == pytest.approx(1.0)
         assert scores.argmax().item() == 0
@@ -228,11 +228,15 @@ def test_an_answer_ends_before_the_first_end_token(model: AdaptedModel, trained_
         assert answer.token_ids == uncut.token_ids[:stop]
 
 
-def test_the_sweep_has_every_tau_every_top_p_and_both_readings() -> None:
-    rules = paper_sweep([0.1, 1.0], [0.5, 0.9, 1.0], seed=3)
-    assert len({(rule.beta, rule.scheme.top_p, rule.difference) for rule in rules}) == 12
-    assert {rule.beta for rule in rules} == {10.0, 1.0}
+def test_the_sweep_has_both_readings_at_their_own_strengths_with_every_top_p() -> None:
+    rules = sweep([0.1, 1.0], [0.5, 0.9, 1.0], seed=3)
+    found = {(rule.difference, rule.beta, rule.scheme.top_p) for rule in rules}
+    strengths = {("probabilities", 10.0), ("probabilities", 1.0)} | {("logits", beta) for beta in (0.5, 1.0, 2.0, 4.0)}
+    assert LOGIT_BETAS == (0.5, 1.0, 2.0, 4.0)
+    assert found == {(*strength, top_p) for strength in strengths for top_p in (0.5, 0.9, 1.0)}
+    assert len(rules) == len(found)
     assert {rule.seed for rule in rules} == {3}
+    assert (rules[0].difference, rules[0].beta, rules[0].scheme.top_p) == ("probabilities", 10.0, 0.5)
 
 
 def test_generating_leaves_the_global_generator_alone(model: AdaptedModel, trained_rounds: dict[int, Vector]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from confide.attacks.passes import Passes
+from confide.audit.extraction import TOP_K
 from confide.evaluate.generation import Answer, Sampling
 from confide.model.lora import AdaptedModel
 from confide.update import Vector
@@ -17,7 +18,7 @@ class ScriptedPasses(Passes):
     """Real statistics, written answers; an adapter's first value is its round."""
 
     def __init__(self, model: AdaptedModel, script: Script) -> None:
-        super().__init__(model, None)
+        super().__init__(model, None, schemes=(TOP_K,))
         self._script = script
 
     def generate(

@@ -3,16 +3,21 @@
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from confide.audit.extraction import audit_extraction, prefixes
+from confide.attacks.extraction.weight_space import extrapolate
+from confide.attacks.passes import Passes
+from confide.audit.extraction import TOP_K, audit_extraction, prefixes
 from confide.audit.judging import Findings, Found, judge, raw_p_value
 from confide.audit.membership import audit_membership
 from confide.audit.truth import Population
+from confide.evaluate.generation import Answer
+from confide.update import Vector
 from tests.audit.overtrained import ATTACKER, SETTINGS, World, start_vector
 
 
@@ -99,6 +104,47 @@ def test_a_model_beyond_the_last_round_is_chosen_on_own_records(overtrained: Wor
     assert "Gamma 1 from the base model, as preset" in of(alone, "weight-space").note
 
 
+@pytest.mark.parametrize("view", ["final", "client"])
+def test_a_model_beyond_the_last_round_says_what_the_extrapolated_adapter_says(overtrained: World, view: str) -> None:
+    """Of a model that has only begun to learn: what comes out of it and of the one beyond it differ."""
+    layout, early = overtrained.passes.model.layout, {number: overtrained.rounds[number] for number in (1, 2)}
+    rounds = early if view == "client" else {1: early[1]}
+    found = of(extract(replace(overtrained, rounds=rounds), overtrained.planted, view), "weight-space")
+    gamma = re.search(r"Gamma ([\d.]+) from", found.note)
+    assert gamma is not None
+    last, older = (early[2], early[1]) if view == "client" else (early[1], None)
+    beyond = extrapolate(layout, last, older, float(gamma[1])).vector
+    expected = of(extract(replace(overtrained, rounds={1: beyond}), overtrained.planted, view), "greedy")
+    assert found.outcomes is not None
+    assert expected.outcomes is not None
+    np.testing.assert_array_equal(found.outcomes.values, expected.outcomes.values)
+    plain = of(extract(replace(overtrained, rounds={1: last}), overtrained.planted, view), "greedy")
+    assert plain.outcomes is not None
+    assert (plain.outcomes.values != found.outcomes.values).any()
+
+
+class SaysAlready(Passes):
+    """Passes whose base model writes what a trained one does."""
+
+    known: Vector
+
+    def generate(
+        self, adapter: Vector | None, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, **options: Any
+    ) -> list[Answer]:
+        adapter = self.known if adapter is None else adapter
+        return super().generate(adapter, prompts, max_new_tokens=max_new_tokens, **options)
+
+
+def test_a_secret_that_the_base_model_says_anyway_is_no_leak_of_any_attack(overtrained: World) -> None:
+    passes = SaysAlready(overtrained.passes.model, None, batch_size=64, schemes=(TOP_K,))
+    passes.known = overtrained.rounds[max(overtrained.rounds)]
+    findings = extract(replace(overtrained, passes=passes), overtrained.planted)
+    greedy = of(findings, "greedy")
+    for attack in ("greedy", "union", "two-model", "two-model-base", "weight-space"):
+        assert of(findings, attack).controls["base"].value == greedy.members.value > 0.9, attack
+    assert not [name for name in leaks(findings) if name.endswith(" exact")]
+
+
 def test_records_that_are_long_enough_are_asked_for_fifty_tokens_behind_fifty(
     overtrained: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +194,9 @@ def test_who_has_only_the_final_model_gets_no_attack_on_rounds(overtrained: Worl
     found = extract(overtrained, overtrained.planted, "final")
     assert {one.attack for one in found.found} == {"greedy", "probabilistic", "two-model-base", "weight-space"}
     assert of(found, "greedy").members.num == 16  # nobody's own are left out
+    records = extract(overtrained, overtrained.records, "final")
+    assert {one.attack for one in records.found if one.code == "E6"} == {"two-model-base", "weight-space"}
+    assert "two-model-base exact" in leaks(records)
 
 
 def test_the_attackers_own_records_are_not_counted(overtrained: World, planted: Findings) -> None:

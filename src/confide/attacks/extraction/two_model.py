@@ -28,8 +28,11 @@ from confide.update import Vector
 
 Difference = Literal["probabilities", "logits"]
 
-PAPER_TAUS = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""The paper names no tau. Probabilities differ by at most 1, so at tau = 1 odds change by e^2 at most: small ones."""
+LOGIT_BETAS = (0.5, 1.0, 2.0, 4.0)
+"""Strengths of the form with raw logits, whose differences have no bound.
+
+Source: this project's list of attacks, E6.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +74,24 @@ class Amplification:
             raise ValueError(f"beta is {self.beta}, expected a finite number >= 0")
 
 
-def paper_sweep(taus: Iterable[float], top_ps: Iterable[float], *, seed: int | None) -> list[Amplification]:
-    """Gives the paper's attack for every tau, every p of top-p, and both readings of its "logits".
+def sweep(taus: Iterable[float], top_ps: Iterable[float], *, seed: int | None) -> list[Amplification]:
+    """Gives both readings of the paper's "logits" at every strength, each with every p of top-p.
 
     Choose among them by the attacker's own records only.
 
     Args:
-        taus: > 0, the softmax temperature of the difference; `PAPER_TAUS` for the usual ones.
+        taus: > 0, the softmax temperature of the difference of probabilities. The paper names none. As these differ by
+            at most 1, odds change by e^2 at most at tau = 1: take small ones. Raw logits are taken times `LOGIT_BETAS`.
         top_ps: in (0, 1].
         seed: of the draws.
     """
-    readings: tuple[Difference, ...] = ("probabilities", "logits")
+    of_probabilities: list[tuple[Difference, float]] = [("probabilities", 1.0 / tau) for tau in taus]
+    of_logits: list[tuple[Difference, float]] = [("logits", beta) for beta in LOGIT_BETAS]
     return [
         Amplification(
-            beta=1.0 / tau, difference=difference, scheme=DecodingScheme(name=f"top-p {top_p}", top_p=top_p), seed=seed
+            beta=beta, difference=difference, scheme=DecodingScheme(name=f"top-p {top_p}", top_p=top_p), seed=seed
         )
-        for difference, tau, top_p in product(readings, taus, top_ps)
+        for (difference, beta), top_p in product([*of_probabilities, *of_logits], top_ps)
     ]
 
 

@@ -31,14 +31,15 @@ def audit_extraction(
         population: whose texts are looked for. The attacker's own are not, but attacks are tuned on those of them that
             it trained on.
         truth: the answers.
-        rounds: which rounds' models to look at; the last one is the model under attack.
+        rounds: which rounds' models to look at; the last one is the model under attack. Two models are always a round's
+            and that of the round before it in the view.
         settings: how much is generated.
 
     Returns:
         Where secrets are planted: how many come out right behind the words before them (E1, E2, E6, E7, E8). Else: how
         much of a record comes out behind its beginning (E1, E2, E5, E6) and from nothing (E4), and with
-        `settings.protocol` all of it again in every round. With fewer than two members or two others, a warning and
-        nothing else.
+        `settings.protocol` all of it again in each of the rounds. With fewer than two members or two others, a warning
+        and nothing else.
     """
     asked = population.of_others(view.own_clients)
     probe = Probe(

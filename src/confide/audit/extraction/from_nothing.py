@@ -19,7 +19,8 @@ from confide.attacks.extraction.zero_input import begin_tokens, best_texts, gene
 from confide.attacks.text_similarity import TextIndex
 from confide.audit.extraction.probe import Probe
 from confide.audit.judging import Findings, Found, Subject
-from confide.audit.rates import FEWEST, mean, rate, share_of
+from confide.audit.rates import mean, rate, share_of
+from confide.audit.samples import ShareSample
 from confide.audit.statistics import Difference, Flags, Floats, Interval, shuffle_coins, unit_mean_interval
 from confide.evaluate.generation import Sampling
 from confide.seeds import stream
@@ -34,6 +35,8 @@ QUOTED_TOKENS = (50, 20, 10)
 RANKINGS = ("loss_ratio", "zlib")
 """How an attacker who has no records tells remembered texts from others, see `rank_texts`."""
 NUM_SHUFFLES = 999
+FEWEST_TEXTS = 10
+"""Below so many texts that an attacker would pick, a share of them says nothing."""
 _ATTACK = "zero-input"
 _TOP_P = 0.9
 
@@ -45,8 +48,8 @@ def audit_texts_from_nothing(probe: Probe) -> Findings:
         Of the records: the mean ROUGE-L with the most similar text ("rouge_l"), the share with at least `MATCHED`
         ("matched"), and the share that some text quotes, "verbatim_50" and so on, of the records that are as long. Of
         the texts: the mean ROUGE-L with the most similar record over the best `TOP_SHARE` ("top_10"), and of as many,
-        or `FEWEST`, that look remembered by each of `RANKINGS` the share with at least `MATCHED` ("precision_zlib" and
-        so on).
+        or `FEWEST_TEXTS`, that look remembered by each of `RANKINGS` the share with at least `MATCHED`
+        ("precision_zlib" and so on).
     """
     labels = probe.truth.labels(probe.asked.candidates)
     index = TextIndex([candidate.text for candidate in probe.asked.candidates])
@@ -107,7 +110,7 @@ class _Drawn:
             texts=texts,
             similarities=np.array([index.similarities(text.text) for text in texts]),
             # Where all texts are empty the first one stands for them.
-            best={name: best_texts(ranked, name, max(FEWEST, _num_best(len(texts)))) or [0] for name in RANKINGS},
+            best={name: best_texts(ranked, name, max(FEWEST_TEXTS, _num_best(len(texts)))) or [0] for name in RANKINGS},
         )
 
 
@@ -154,12 +157,9 @@ def _of_texts(probe: Probe, labels: Flags, number: _Number, final: Floats, base:
     observed = _gaps(labels, number, final, base)
     shuffled = np.array([_gaps(shuffle_coins(labels, owners, rng), number, final, base) for _ in range(NUM_SHUFFLES)])
     members, others = even_sides(labels)
-    num_members, num_others = int(labels.sum()), int((~labels).sum())
     few = ""
-    if min(num_members, num_others) < FEWEST:
-        few = f"{num_members} members and {num_others} others; at least {FEWEST} of each are needed."
-    elif number is not _TOP and min(final.shape[0], base.shape[0]) < FEWEST:
-        few = f"{final.shape[0]} texts, {base.shape[0]} of the base model; at least {FEWEST} of each are needed."
+    if number is not _TOP and min(final.shape[0], base.shape[0]) < FEWEST_TEXTS:
+        few = f"{final.shape[0]} texts, {base.shape[0]} of the base model; at least {FEWEST_TEXTS} of each are needed."
     note = f"{number.note} Against {len(members)} records of each side."
     return probe.subject(_ATTACK, "E4", labels, note).found(
         number.metric,
@@ -169,7 +169,9 @@ def _of_texts(probe: Probe, labels: Flags, number: _Number, final: Floats, base:
             name: _shifted(float(observed[place]), shuffled[:, place], labels.size)
             for place, name in enumerate(("held_out", "base"))
         },
-        shortage=few,
+        sample=ShareSample(
+            num_members=int(labels.sum()), num_others=int((~labels).sum()), num_base_out=None, too_few_else=few
+        ),
     )
 
 

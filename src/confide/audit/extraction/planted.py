@@ -35,21 +35,16 @@ def audit_planted(probe: Probe) -> Findings:
     findings.add(audit_samples(probe, splits))
     if len(probe.rounds) > 1:
         findings.add(secrets.union())
-    findings.add(
-        audit_two_models(
-            probe, splits, splits_of(probe.own, cut), max_new_tokens=secrets.room, score=secrets.score, with_base=True
-        )
-    )
-    findings.add(
-        audit_beyond(probe, splits, splits_of(probe.own, cut), max_new_tokens=secrets.room, score=secrets.score)
-    )
+    own = splits_of(probe.own, cut)
+    findings.add(audit_two_models(probe, splits, own, max_new_tokens=secrets.room, score=secrets.score))
+    findings.add(audit_beyond(probe, splits, own, max_new_tokens=secrets.room, score=secrets.score))
     findings.add(audit_harvest(probe, splits))
     return findings
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Secrets:
-    """What every round's model says behind the prompts; round 0 is the base model."""
+    """What the models of the rounds say behind the prompts; round 0 is the base model."""
 
     probe: Probe
     splits: Sequence[Split]

@@ -47,9 +47,7 @@ def audit_prefixes(probe: Probe) -> Findings:
         own, score = cut_prefixes(probe, probe.own, LONG), _Completions.of(probe, long).score
         length = probe.settings.max_new_tokens
         findings.add(audit_samples(probe, long))
-        # Long texts of two models each: a second pair is worth its time only to who has rounds to compare.
-        several = len(probe.rounds) > 1
-        findings.add(audit_two_models(probe, long, own, max_new_tokens=length, score=score, with_base=several))
+        findings.add(audit_two_models(probe, long, own, max_new_tokens=length, score=score))
         findings.add(audit_beyond(probe, long, own, max_new_tokens=length, score=score))
     return findings
 

@@ -41,6 +41,8 @@ class ExtractionSettings:
         num_texts: texts drawn from nothing.
         batch_size: prompts at a time.
         seed: of the draws.
+        taus: strengths of the two-model attack on probabilities to choose from, each > 0; see `sweep`.
+        top_ps: its nuclei to choose from, each in (0, 1]. Who has nothing to choose by takes the first of both.
         protocol: whether what takes long runs, too: the leakage paper's protocol, which draws texts from every round's
             model, and the harvest of a model that the attacker tunes on its own personal data.
         shows_text: whether results hold what came out, for the owner of the data.
@@ -53,6 +55,8 @@ class ExtractionSettings:
     num_texts: int
     batch_size: int
     seed: int
+    taus: tuple[float, ...]
+    top_ps: tuple[float, ...]
     protocol: bool = False
     shows_text: bool = False
     redaction_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -65,7 +69,7 @@ class Probe:
     Attributes:
         asked: whose texts are looked for: others' than the attacker's.
         own: the attacker's own, which it trained on, to tune attacks on.
-        rounds: whose models the attacker has, ascending; the last one is under attack.
+        rounds: whose models are looked at, ascending; the last one is under attack. The view may have more.
         fewest: members, and others, without which nothing is measured.
     """
 
@@ -95,8 +99,19 @@ class Probe:
         return tokenizer
 
     def adapters(self) -> dict[int, Vector | None]:
-        """Every round's adapter; round 0 is the base model."""
-        return {0: None} | {number: self.view.adapters[number]() for number in self.rounds}
+        """The adapters of the rounds that are looked at; round 0 is the base model."""
+        return {number: self.adapter(number) for number in (0, *self.rounds)}
+
+    def adapter(self, number: int) -> Vector | None:
+        """A round's adapter, looked at or not; None for round 0, the base model."""
+        return self.view.adapters[number]() if number else None
+
+    def before(self, number: int) -> int:
+        """The latest earlier round whose model the attacker has: the one right before, unless that is missing.
+
+        0, the base model, where there is none.
+        """
+        return max((one for one in self.view.rounds if one < number), default=0)
 
     def complete(self, adapter: Vector | None, splits: Sequence[Split], length: int) -> list[Generated]:
         """The likeliest continuations."""
@@ -168,6 +183,11 @@ class Probe:
             for text, split, out in zip(texts, splits, is_out, strict=True)
             if out
         ]
+
+
+def model_name(number: int) -> str:
+    """What a note calls a round's model."""
+    return f"round {number}" if number else "the base model"
 
 
 def ids_of(splits: Sequence[Split]) -> tuple[str, ...]:

@@ -1,17 +1,18 @@
-"""The leakage paper's protocol: what every round's model gives away, by its basic and its enhanced attack.
+"""The leakage paper's protocol: what single rounds' models give away, by its basic and its enhanced attack.
 
-In each round a text is drawn behind every prompt: the first 80 % and 30 % of a record, the 80 % with words replaced,
-and the begin token alone. The basic attack draws from the round's model; the enhanced one from that model amplified
-against the round before. Both draw with the same top-p and the same random numbers, so that nothing else differs: where
-a round changed nothing, the second model changes nothing. Unlike the paper, the same is asked about records that nobody
-trained on, and about the same records in every round.
+In each round that is looked at a text is drawn behind every prompt: the first 80 % and 30 % of a record, the 80 % with
+words replaced, and the begin token alone. The basic attack draws from the round's model; the enhanced one from that
+model amplified against the model of the round right before, looked at or not. Both draw with the same top-p, the same
+temperature and the same random numbers, so that nothing else differs: where a round changed nothing, the second model
+changes nothing. Unlike the paper, the same is asked about records that nobody trained on, and about the same records in
+every round.
 
 Source: arXiv 2509.20680, sections 3.1 to 3.3, appendices D and H.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import numpy as np
 
@@ -20,9 +21,9 @@ from confide.attacks.extraction.prompts import Split
 from confide.attacks.extraction.two_model import Amplification
 from confide.attacks.extraction.union import best_over_rounds
 from confide.audit.extraction.leaked_by_round import Outcome, Task, curves_over_rounds, paper_tasks
-from confide.audit.extraction.probe import Probe
+from confide.audit.extraction.probe import Probe, model_name
 from confide.audit.extraction.tasks import LONG, cut_prefixes
-from confide.audit.extraction.two_models import TOP_PS, choose_amplification, describe
+from confide.audit.extraction.two_models import TEMPERATURES, choose_amplification, describe
 from confide.audit.judging import Findings, Found, Subject
 from confide.audit.rates import mean
 from confide.audit.statistics import Floats
@@ -34,7 +35,7 @@ _TWO = "-two"
 
 
 def audit_protocol(probe: Probe) -> Findings:
-    """Runs the basic and, where there are two rounds, the enhanced attack on every task in every round.
+    """Runs the basic and, for who has two rounds' models, the enhanced attack on every task in every round looked at.
 
     Returns:
         For each task and attack, by records: the mean over rounds ("rouge_l"), beside held-out records and the base
@@ -46,18 +47,20 @@ def audit_protocol(probe: Probe) -> Findings:
     tasks, findings = paper_tasks(probe)
     protocol = _Protocol(probe=probe, tasks=tasks, adapters=probe.adapters())
     own = cut_prefixes(probe, probe.own, LONG)
-    chosen = protocol.choose(own) if len(probe.rounds) > 1 else None
-    top_p = TOP_PS[0] if chosen is None else chosen.scheme.top_p
-    basic = {number: protocol.draw(number, top_p) for number in protocol.adapters}
-    rows = [_Row.of(probe, task, "", f"top-p {top_p:g}", basic, place) for place, task in enumerate(tasks)]
+    chosen = protocol.choose(own) if probe.before(probe.rounds[-1]) else None
+    top_p = probe.settings.top_ps[0] if chosen is None else chosen.scheme.top_p
+    temperature = TEMPERATURES[0] if chosen is None else chosen.scheme.temperature
+    basic = {number: protocol.draw(number, top_p, temperature) for number in protocol.adapters}
+    drawn = f"temperature {temperature:g}, "
+    rows = [_Row.of(probe, task, "", f"{drawn}top-p {top_p:g}", basic, place) for place, task in enumerate(tasks)]
     for row in rows:
         findings.add(row.findings())
     if chosen is None:
         return findings
-    enhanced = {0: basic[0]}
-    enhanced |= {newer: protocol.draw_with_two(newer, older, chosen) for older, newer in pairwise(protocol.adapters)}
+    enhanced = {0: basic[0]} | {number: protocol.draw_with_two(number, chosen) for number in probe.rounds}
+    pairs = ", ".join(f"{number} against {model_name(probe.before(number))}" for number in probe.rounds)
     for place, task in enumerate(tasks):
-        row = _Row.of(probe, task, _TWO, describe(chosen, own), enhanced, place)
+        row = _Row.of(probe, task, _TWO, f"{drawn}{describe(chosen, own)}. Rounds {pairs}", enhanced, place)
         findings.add(row.findings())
         findings.found.extend(row.gains(rows[place]))
     return findings
@@ -73,33 +76,33 @@ class _Protocol:
 
     def choose(self, own: Sequence[Split]) -> Amplification:
         """Once for all rounds and tasks: on the last two rounds and the longest prompts."""
-        newest, before = self.probe.rounds[-1], self.probe.rounds[-2]
+        newest = self.probe.rounds[-1]
         return choose_amplification(
             self.probe,
             self.probe.final,
-            self.adapters[before],
+            self.probe.adapter(self.probe.before(newest)),
             own,
             max_new_tokens=self.probe.settings.max_new_tokens,
             seed=self._seed(newest),
         )
 
-    def draw(self, number: int, top_p: float) -> list[Outcome]:
+    def draw(self, number: int, top_p: float, temperature: float) -> list[Outcome]:
         """What comes of each task when a round's model is asked."""
         answers = self.probe.passes.generate(
             self.adapters[number],
             self._prompts(),
             max_new_tokens=self.probe.settings.max_new_tokens,
-            sampling=Sampling(temperature=1.0, top_p=top_p, seed=self._seed(number)),
+            sampling=Sampling(temperature=temperature, top_p=top_p, seed=self._seed(number)),
         )
         return self._score(answers)
 
-    def draw_with_two(self, newer: int, older: int, chosen: Amplification) -> list[Outcome]:
-        """The same of two rounds' models together, with the newer one's random numbers."""
+    def draw_with_two(self, number: int, chosen: Amplification) -> list[Outcome]:
+        """The same of a round's model together with that of the round before, with the same random numbers."""
         answers = self.probe.passes.generate_with_two(
-            self.probe.view.adapters[newer](),
-            self.adapters[older],
+            self.probe.view.adapters[number](),
+            self.probe.adapter(self.probe.before(number)),
             self._prompts(),
-            replace(chosen, seed=self._seed(newer)),
+            replace(chosen, seed=self._seed(number)),
             max_new_tokens=self.probe.settings.max_new_tokens,
         )
         return self._score(answers)
@@ -118,7 +121,7 @@ class _Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One attack on one task over all rounds.
+    """One attack on one task over the rounds that are looked at.
 
     Attributes:
         outcomes: by round; round 0 is the base model.
@@ -133,7 +136,7 @@ class _Row:
         probe: Probe, task: Task, kind: str, setting: str, outcomes: Mapping[int, Sequence[Outcome]], place: int
     ) -> "_Row":
         rounds = ", ".join(map(str, probe.rounds))
-        note = f"{task.note} Drawn once for each prompt in each of the rounds {rounds}; temperature 1, {setting}."
+        note = f"{task.note} Drawn once for each prompt in each of the rounds {rounds}; {setting}."
         subject = probe.subject(
             task.attack + kind, "E6" if kind else task.code, task.labels, note, records=task.records
         )

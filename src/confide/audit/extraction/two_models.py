@@ -8,13 +8,13 @@ from confide.attacks.decoding import DecodingScheme
 from confide.attacks.extraction.generated import Generated, read_answer
 from confide.attacks.extraction.prompts import Split
 from confide.attacks.extraction.scoring import score_completion
-from confide.attacks.extraction.two_model import Amplification, paper_sweep
-from confide.audit.extraction.probe import Probe
+from confide.attacks.extraction.two_model import Amplification, sweep
+from confide.audit.extraction.probe import Probe, model_name
 from confide.audit.judging import Findings
 from confide.update import Vector
 
-TAUS = (0.01, 0.1, 1.0)
-TOP_PS = (0.9, 1.0)
+TEMPERATURES = (1.0, 0.7)
+"""Of draws, where there are any; the paper names none. The first where there is nothing to choose by."""
 _MOST_OWN = 8
 """Own records to tune on: each costs a text for every setting."""
 
@@ -27,9 +27,11 @@ class Score(Protocol):
 
 
 def audit_two_models(
-    probe: Probe, splits: Sequence[Split], own: Sequence[Split], *, max_new_tokens: int, score: Score, with_base: bool
+    probe: Probe, splits: Sequence[Split], own: Sequence[Split], *, max_new_tokens: int, score: Score
 ) -> Findings:
     """Completes every prompt with the final model and an older one.
+
+    The base model, which everybody has, is one; that of the round before another, where the attacker has it.
 
     Args:
         probe: what is attacked.
@@ -37,18 +39,17 @@ def audit_two_models(
         own: the attacker's own records, cut in the same way, to choose the amplification on.
         max_new_tokens: the longest continuation.
         score: of the texts.
-        with_base: whether the base model is an older one as well. The round before is, where the attacker has it.
     """
-    older: dict[str, Vector | None] = {}
-    if len(probe.rounds) > 1:
-        older["two-model"] = probe.view.adapters[probe.rounds[-2]]()
-    if with_base:
-        older["two-model-base"] = None
+    last = probe.rounds[-1]
+    before = probe.before(last)
+    older = {"two-model": before, "two-model-base": 0} if before else {"two-model-base": 0}
     findings = Findings()
-    for attack, adapter in older.items():
+    for attack, number in older.items():
+        adapter = probe.adapter(number)
         chosen = choose_amplification(probe, probe.final, adapter, own, max_new_tokens=max_new_tokens, seed=None)
         texts = _complete(probe, (probe.final, adapter), splits, chosen, max_new_tokens)
-        findings.add(score(attack, "E6", texts, f"{describe(chosen, own)}, likeliest token."))
+        pair = f"Round {last} against {model_name(number)}"
+        findings.add(score(attack, "E6", texts, f"{pair}: {describe(chosen, own)}, likeliest token."))
     return findings
 
 
@@ -57,40 +58,53 @@ def choose_amplification(
 ) -> Amplification:
     """Chooses the amplification that brings out most of the attacker's own records, whole or in part.
 
+    Tried are, all in one batch, both forms of the difference at all their strengths (`audit.taus`, `LOGIT_BETAS`), each
+    with every top-p (`audit.top_ps`); by default 14 settings. A draw's temperature is chosen after them, for the best
+    of them alone: a whole grid of all three would cost twice as many texts. Without draws a temperature would change
+    no more than tau and top-p do.
+
     Args:
         probe: what is attacked.
         newer: the adapter of a round.
         older: of one before it; None for the base model.
-        own: prompts of the attacker's own records, of which some are taken; with none it is the sweep's first setting.
+        own: prompts of the attacker's own records, of which some are taken; with none it is the first setting.
         max_new_tokens: the longest continuation.
         seed: of the draws; None takes the likeliest tokens.
 
     Returns:
-        The best of both forms of the difference and all `TAUS` under the first of `TOP_PS`, then of all `TOP_PS`: a
-        whole grid would cost almost twice as many texts.
+        The best; of equals the first.
     """
-    sweep = paper_sweep(TAUS, TOP_PS[:1], seed=seed)
+    settings = sweep(probe.settings.taus, probe.settings.top_ps, seed=seed)
     if not own:
-        return sweep[0]
+        return settings[0]
     own = own[:_MOST_OWN]
     length = min(max_new_tokens, max(len(split.remainder) for split in own))
 
     def best(of: Sequence[Amplification]) -> Amplification:
-        """The one that brings out most; of equals the first. All settings are tried in one go."""
+        """The one that brings out most. All settings are tried in one go."""
         every = [split for _ in of for split in own]
         texts = _complete(probe, (newer, older), every, [one for one in of for _ in own], length)
         matching = [score_completion(text, split).num_matching for text, split in zip(texts, every, strict=True)]
         sums = [sum(matching[place : place + len(own)]) for place in range(0, len(every), len(own))]
         return of[sums.index(max(sums))]
 
-    first = best(sweep)
-    return best([replace(first, scheme=DecodingScheme(name=f"top-p {top_p}", top_p=top_p)) for top_p in TOP_PS])
+    found = best(settings)
+    return found if seed is None else best([_at(found, temperature) for temperature in TEMPERATURES])
 
 
 def describe(chosen: Amplification, own: Sequence[Split]) -> str:
     """The setting, and where it comes from, for a note."""
     how = f"chosen on {min(len(own), _MOST_OWN)} own records" if own else "as preset: no own records to tune on"
-    return f"{chosen.difference}, tau {1 / chosen.beta:g}, top-p {chosen.scheme.top_p:g}, {how}"
+    by_tau = chosen.difference == "probabilities"
+    strength = f"tau {1 / chosen.beta:g}" if by_tau else f"beta {chosen.beta:g}"
+    return f"{chosen.difference}, {strength}, top-p {chosen.scheme.top_p:g}, {how}"
+
+
+def _at(amplification: Amplification, temperature: float) -> Amplification:
+    """The same with draws at another temperature."""
+    top_p = amplification.scheme.top_p
+    name = f"top-p {top_p:g} at {temperature:g}"
+    return replace(amplification, scheme=DecodingScheme(name=name, temperature=temperature, top_p=top_p))
 
 
 def _complete(

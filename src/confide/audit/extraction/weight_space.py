@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from confide.attacks.extraction.prompts import Split
 from confide.attacks.extraction.scoring import score_completion
 from confide.attacks.extraction.weight_space import Extrapolated, extrapolate
-from confide.audit.extraction.probe import Probe
+from confide.audit.extraction.probe import Probe, model_name
 from confide.audit.extraction.two_models import Score
 from confide.audit.judging import Findings
 
@@ -33,15 +33,15 @@ def audit_beyond(
         max_new_tokens: the longest continuation.
         score: of the texts.
     """
-    older = probe.view.adapters[probe.rounds[-2]]() if len(probe.rounds) > 1 else None
-    origin = "the base model" if older is None else f"round {probe.rounds[-2]}"
+    before = probe.before(probe.rounds[-1])
+    older = probe.adapter(before)
     layout, own = probe.passes.model.layout, own[:_MOST_OWN]
     moved = {gamma: extrapolate(layout, probe.final, older, gamma) for gamma in (GAMMAS if own else GAMMAS[:1])}
     gamma = max(moved, key=lambda one: _num_matching(probe, moved[one], own, max_new_tokens)) if own else GAMMAS[0]
     how = f"chosen on {len(own)} own records" if own else "as preset: no own records to tune on"
     lost = f", {moved[gamma].lost_share:.0%} of it beyond the adapter's rank" if moved[gamma].lost_share else ""
     texts = probe.complete(moved[gamma].vector, splits, max_new_tokens)
-    return score(_ATTACK, "E6", texts, f"Gamma {gamma:g} from {origin}{lost}, {how}, likeliest token.")
+    return score(_ATTACK, "E6", texts, f"Gamma {gamma:g} from {model_name(before)}{lost}, {how}, likeliest token.")
 
 
 def _num_matching(probe: Probe, moved: Extrapolated, own: Sequence[Split], max_new_tokens: int) -> int:
