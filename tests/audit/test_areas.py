@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from confide.attacks.blind import STANDARD_ERROR_FACTOR
+from confide.audit.area_samples import AreaSample
 from confide.audit.areas import area, blind_control, comparable, low_end, roc
-from confide.audit.judging import Subject, raw_p_value
-from confide.audit.statistics import auc
+from confide.audit.judging import Subject, judge, raw_p_value
+from confide.audit.statistics import Interval, auc
 from tests.audit.made_case import make_case
 
 
@@ -59,7 +60,7 @@ def test_without_a_blind_baseline_a_finding_is_barred() -> None:
     labels, scores = drawn(3, effect=5.0)
     for found in (area(subject(labels), scores, None), low_end(subject(labels), scores, None, max_fpr=0.5)):
         assert found.barred
-        assert found.shortage
+        assert found.sample.shortage(1)
         assert "blind" not in found.controls
 
 
@@ -139,12 +140,51 @@ def test_a_shortage_says_so_where_an_auc_worth_finding_would_overlap_the_blind_b
     found = area(subject(labels), scores, blind)
     # With 200 of each, 0.75 has an interval of 0.05 to each side and the blind baseline one of 0.09.
     assert found.controls["blind"].value == 0.5
-    assert (found.shortage == "") == (num == 400)
+    assert (found.sample.shortage(1) == "") == (num == 400)
     if num in (60, 120):
-        needed = int(found.shortage.split("about ")[1].split(" ")[0])
+        needed = int(found.sample.shortage(1).split("about ")[1].split(" ")[0])
         assert num / 2 < needed < 200
 
 
 def test_a_shortage_says_where_no_number_of_records_would_do() -> None:
     labels, scores = drawn(12, num=300, effect=2.0)
-    assert "The texts alone tell members" in area(subject(labels), scores, scores).shortage
+    assert "The texts alone tell members" in area(subject(labels), scores, scores).sample.shortage(1)
+
+
+def test_more_attacks_need_more_records() -> None:
+    def sample(num: int) -> AreaSample:
+        return AreaSample(num_members=num, num_others=num, blind=Interval(value=0.5, low=0.49, high=0.5, num=2 * num))
+
+    fewest = [min(num for num in range(6, 200) if not sample(num).shortage(count)) for count in (1, 10, 100)]
+    assert fewest == sorted(set(fewest))
+
+
+def test_a_low_end_on_too_few_members_is_no_evidence_of_nothing() -> None:
+    """Ten members and a hundred others: nothing found says less than the area on the same records, which says so."""
+    labels = np.arange(110) < 10
+    scores = np.where(labels, -1.0, np.arange(110))
+    _, blind = drawn(3, num=110)
+    found = low_end(subject(labels), scores, blind, max_fpr=0.1)
+    assert found.members.value == 0
+    for num_attacks in (1, 12):
+        assert "members and" in found.sample.shortage(num_attacks)
+        (measure,) = judge([found], {0: 1.0}, is_randomised=True, num_attacks={0: num_attacks})
+        assert measure.verdict == "too few records"
+
+
+def test_where_there_is_no_shortage_the_low_end_finds_half_of_the_members_as_often_as_promised() -> None:
+    """Played out: half of the members far above all others, and the blind baseline at chance."""
+    rng = np.random.default_rng(0)
+    num_attacks, num, num_found, num_enough = 5, 60, 0, 0
+    labels = np.arange(2 * num) < num
+    for _ in range(200):
+        scores = rng.normal(size=2 * num) + 20 * (labels & (rng.random(2 * num) < 0.5))
+        found = low_end(subject(labels), scores, rng.normal(size=2 * num), max_fpr=0.1)
+        if found.sample.shortage(num_attacks):
+            continue
+        num_enough += 1
+        p_value = raw_p_value(found)
+        assert p_value is not None
+        num_found += judge([found], {0: num_attacks * p_value}, is_randomised=True)[0].verdict == "leak"
+    assert num_enough > 150
+    assert num_found / num_enough >= 0.8 - 3 * np.sqrt(0.8 * 0.2 / num_enough)

@@ -1,12 +1,28 @@
 """When a number may be called a leak: a law over all findings."""
 
 import math
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confide.audit.judging import NO_COINS, SIGNIFICANCE, Findings, Found, judge, raw_p_value
-from confide.audit.statistics import Difference, Interval
+from confide.audit.judging import NO_COINS, Findings, Found, judge, raw_p_value
+from confide.audit.statistics import SIGNIFICANCE, Difference, Interval
+
+TOO_FEW = "3 members; 10 of each are needed."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedSample:
+    """Enough for so many attacks."""
+
+    num_members: int = 11
+    num_others: int = 19
+    most_attacks: int
+
+    def shortage(self, num_attacks: int) -> str:
+        return "" if num_attacks <= self.most_attacks else TOO_FEW
+
 
 numbers = st.floats(-1, 1)
 
@@ -34,7 +50,7 @@ def findings(draw: st.DrawFn) -> Found:
             for name in names
             if draw(st.booleans())
         },
-        shortage=draw(st.sampled_from(["", "3 members; 10 are needed."])),
+        sample=FixedSample(most_attacks=draw(st.integers(0, 3))),
         barred=draw(st.sampled_from(["", "", "Never here."])),
         note=draw(st.sampled_from(["", "A note."])),
     )
@@ -43,12 +59,12 @@ def findings(draw: st.DrawFn) -> Found:
 adjusted_values = st.none() | st.floats(0, 1) | st.just(SIGNIFICANCE)
 
 
-@given(findings(), adjusted_values, st.booleans())
+@given(findings(), adjusted_values, st.booleans(), st.integers(1, 3))
 def test_leak_is_said_exactly_where_everything_else_is_ruled_out(
-    found: Found, p_adjusted: float | None, is_randomised: bool
+    found: Found, p_adjusted: float | None, is_randomised: bool, num_attacks: int
 ) -> None:
     adjusted = {} if p_adjusted is None else {0: p_adjusted}
-    (measure,) = judge([found], adjusted, is_randomised=is_randomised)
+    (measure,) = judge([found], adjusted, is_randomised=is_randomised, num_attacks={0: num_attacks})
     is_ruled_out = (
         len(found.differences) > 0
         and all(difference.interval.low > 0 for difference in found.differences.values())
@@ -58,8 +74,13 @@ def test_leak_is_said_exactly_where_everything_else_is_ruled_out(
     may_leak = is_randomised and not found.barred
     assert (measure.verdict == "leak") == (is_ruled_out and may_leak)
     if measure.verdict != "leak":
-        assert (measure.verdict == "too few records") == bool(found.shortage)
-        assert found.shortage in measure.note
+        shortage = found.sample.shortage(num_attacks)
+        assert (measure.verdict == "too few records") == bool(shortage)
+        is_above = bool(found.differences) and all(one.interval.low > 0 for one in found.differences.values())
+        is_by_chance = is_above and p_adjusted is not None and not p_adjusted < SIGNIFICANCE and not found.barred
+        assert (f"not beyond what {num_attacks} attack" in measure.caveat) == is_by_chance
+        assert is_by_chance or shortage in measure.caveat
+        assert measure.caveat in measure.note
         assert (is_ruled_out and not found.barred) == (NO_COINS in measure.note)
         assert not is_ruled_out or found.barred in measure.note
     assert found.note in measure.note
@@ -97,3 +118,26 @@ def test_findings_take_in_others_and_say_each_warning_once() -> None:
     all_found = Findings(warnings=["few"])
     all_found.add(Findings(warnings=["few", "none"]))
     assert all_found.warnings == ["few", "none"]
+
+
+def test_what_a_number_above_its_controls_lacks_is_counted_at_the_size_that_was_measured() -> None:
+    """McNemar's p of five of eleven, over three attacks. By hand: ((2.128 + 0.842) / 1.863)^2 = 2.54 times as many."""
+    above = Interval(value=5 / 11, low=0.1, high=0.72, num=11)
+    found = Found(
+        view="final",
+        family="extraction",
+        attack="greedy",
+        code="E1",
+        population="ladder",
+        metric="exact",
+        members=above,
+        controls={},
+        differences={"base": Difference(interval=above, p_value=0.5**5)},
+        sample=FixedSample(most_attacks=9),
+    )
+    (measure,) = judge([found], {0: 3 * 0.5**5}, is_randomised=True, num_attacks={0: 3})
+    assert measure.verdict == "no evidence"
+    assert measure.caveat == (
+        "More than its controls, but not beyond what 3 attacks may find by chance (p 0.094 after correction); if the "
+        "excess stays as it is, about 28 members and 49 others are needed."
+    )

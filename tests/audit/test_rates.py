@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from confide.audit.judging import Found, Subject, judge, raw_p_value
-from confide.audit.rates import FEWEST, mean, rate
-from confide.audit.statistics import clopper_pearson, uniformity_p_value
+from confide.audit.rates import mean, rate
+from confide.audit.statistics import clopper_pearson, records_for_half, uniformity_p_value
 from confide.errors import RunError
 
 Flags = npt.NDArray[np.bool_]
@@ -60,7 +60,7 @@ def test_two_or_three_records_that_happen_to_be_equal_are_no_leak(num: int, valu
     values = np.where(np.arange(2 * num) < num, value, 0.0)
     found = mean(subject(num, num), "rouge_l", values, np.zeros(2 * num), most=1.0 if is_share else None)
     assert not is_leak(found)
-    assert found.shortage
+    assert found.sample.shortage(1)
 
 
 def test_differences_between_next_to_nothing_are_no_leak_whatever_their_ratio() -> None:
@@ -111,9 +111,58 @@ def test_a_value_that_is_no_number_stops_it() -> None:
         mean(subject(20, 20), "rouge_l", values, None, most=None)
 
 
-@pytest.mark.parametrize(("num", "is_enough"), [(FEWEST, True), (FEWEST - 1, False)])
-def test_a_shortage_says_how_many_are_needed(num: int, is_enough: bool) -> None:
-    found = rate(subject(num, 20), "exact", np.zeros(num + 20, np.bool_), None)
-    assert (found.shortage == "") == is_enough
+@pytest.mark.parametrize(("num", "num_attacks", "is_enough"), [(12, 1, True), (11, 1, False), (12, 2, False)])
+def test_a_shortage_says_how_many_are_needed(num: int, num_attacks: int, is_enough: bool) -> None:
+    found = rate(subject(num, 30), "exact", np.zeros(num + 30, np.bool_), np.zeros(num + 30, np.bool_))
+    shortage = found.sample.shortage(num_attacks)
+    assert (shortage == "") == is_enough
     if not is_enough:
-        assert f"at least {FEWEST} of each are needed" in found.shortage
+        assert f"at least {records_for_half(num_tests=num_attacks)} of each are needed" in shortage
+
+
+def test_five_of_eleven_over_three_attacks_are_too_few_and_not_no_evidence() -> None:
+    happened = flags((5, 11), (0, 19))
+    found = rate(subject(11, 19), "exact", happened, np.zeros(30, np.bool_))
+    p_value = raw_p_value(found)
+    assert p_value is not None
+    assert p_value == pytest.approx(0.5**5)
+    (measure,) = judge([found], {0: 3 * p_value}, is_randomised=True, num_attacks={0: 3})
+    assert measure.excess is not None
+    assert measure.excess.low > 0
+    assert measure.verdict == "too few records"
+    assert "about 28 members and 49 others are needed" in measure.caveat
+
+
+@pytest.mark.parametrize("as_mean", [False, True])
+@pytest.mark.parametrize(("num", "num_attacks"), [(15, 3), (19, 10)])
+def test_where_there_is_no_shortage_half_of_the_members_are_found_as_often_as_promised(
+    num: int, num_attacks: int, as_mean: bool
+) -> None:
+    """Played out, with the tests of the audit itself and the correction of the worst case."""
+    rng = np.random.default_rng(0)
+    num_found = 0
+    for _ in range(200):
+        happened = np.concatenate([rng.random(num) < 0.5, np.zeros(num, np.bool_)])
+        before = np.zeros(2 * num, np.bool_)
+        if as_mean:
+            found = mean(subject(num, num), "rouge_l", happened.astype(float), before.astype(float), most=1.0)
+        else:
+            found = rate(subject(num, num), "exact", happened, before)
+        assert found.sample.shortage(num_attacks) == ""
+        p_value = raw_p_value(found)
+        assert p_value is not None
+        measures = judge([found], {0: min(1.0, num_attacks * p_value)}, is_randomised=True)
+        num_found += measures[0].verdict == "leak"
+    assert num_found / 200 >= 0.8 - 3 * np.sqrt(0.8 * 0.2 / 200)
+
+
+def test_controls_that_bring_out_as_much_ask_for_more_records_until_none_are_enough() -> None:
+    needed = []
+    for num_out in (0, 6, 12, 18):
+        found = rate(subject(24, 24), "near", flags((num_out, 24), (num_out, 24)), flags((num_out, 24), (num_out, 24)))
+        shortage = found.sample.shortage(3)
+        needed.append(int(shortage.split("at least ")[1].split(" ")[0]) if shortage else 24)
+    assert needed == sorted(needed)
+    assert needed[-1] > 100
+    everything = np.ones(48, np.bool_)
+    assert "hardly anything is left" in rate(subject(24, 24), "near", everything, everything).sample.shortage(1)

@@ -43,6 +43,7 @@ def measure(
     excess: Estimate | None = None,
     p: float | None = 0.3,
     note: str = "",
+    is_hypothetical: bool = False,
 ) -> Measure:
     return Measure(
         view=view,
@@ -58,6 +59,7 @@ def measure(
         p_adjusted=None if p is None else min(1.0, 3 * p),
         verdict=verdict,
         note=note,
+        is_hypothetical=is_hypothetical,
     )
 
 
@@ -91,6 +93,27 @@ def too_few(view: ViewKind = "coalition", **changes: object) -> Measure:
         p=None,
     )
     return found.model_copy(update=changes)
+
+
+def above_by_chance(view: ViewKind = "final", **changes: object) -> Measure:
+    """Five of eleven came out, and nothing of any control; corrected over three attacks that is not enough."""
+    found = measure(
+        view,
+        "extraction",
+        "too few records",
+        attack="two-model-base",
+        code="E6",
+        population="ladder",
+        members=Estimate(value=5 / 11, low=0.167, high=0.766, num=11),
+        controls={"held_out": Estimate(value=0, low=0, high=0.176, num=19), "base": estimate(0.0, 0.0, 11)},
+        excess=Estimate(value=5 / 11, low=0.1, high=0.72, num=11),
+        p=0.03125,
+    )
+    caveat = (
+        "More than its controls, but not beyond what 3 attacks may find by chance (p 0.094 after correction); if the "
+        "excess stays as it is, about 28 members and 49 others are needed."
+    )
+    return found.model_copy(update={"caveat": caveat, "note": caveat} | changes)
 
 
 def roc(attack: str, power: float, *, view: ViewKind = "client", series: str = "members", num: int = 400) -> Curve:
@@ -367,6 +390,7 @@ def _on_updates() -> list[Measure]:
             excess=estimate(value - shift - 0.513, 0.09, 62),
             p=0.0002 if verdict == "leak" else 0.21,
             note="needs 400 records" if verdict == "too few records" else "",
+            is_hypothetical=view == "server",
         )
         for view, verdict, value in by_view
         for attack, shift in (("cosine", 0.0), ("gradient-difference", 0.04))

@@ -60,9 +60,9 @@ def test_no_change_is_advised_only_where_everything_was_decided() -> None:
 
 
 def test_a_plaintext_run_is_told_to_seal_and_a_sealed_one_to_keep_sealing() -> None:
-    on_server = [leak("server", "updates")]
-    (plain,) = advice(audit(run=facts(scheme="plain"), measures=on_server))
-    (sealed,) = advice(audit(measures=on_server))
+    (plain,) = advice(audit(run=facts(scheme="plain"), measures=[leak("server", "updates")]))
+    sealed, calm = advice(audit(measures=[leak("server", "updates", is_hypothetical=True), measure()]))
+    assert calm.rule == "nothing was found"
     assert plain.text.startswith("Seal the updates")
     assert sealed.text.startswith("Keep sealing on")
 
@@ -107,3 +107,11 @@ def test_advice_on_duplicates_needs_a_finding_and_a_rise_in_one_population(
 ) -> None:
     curves = [line("copies", "members", values, population="ladder", metric="exposure"), line("copies", "base", {})]
     assert "more copies, more exposure" not in _rules(audit(measures=[found], curves=curves))
+
+
+def test_what_nobody_in_a_run_sees_asks_for_no_records_and_is_no_number_above_its_controls() -> None:
+    of_nobody = [
+        too_few("server", is_hypothetical=True),
+        measure("server", excess=estimate(0.3), is_hypothetical=True),
+    ]
+    assert _rules(audit(measures=[*of_nobody, measure()])) == {"nothing was found"}

@@ -10,7 +10,7 @@ from tests.report.audits import HOSTILE, audit, calm_audit, hostile_audit, leak,
 
 def test_a_card_says_what_was_found_what_is_guaranteed_and_how_it_was_made() -> None:
     card = model_card_section(leaking_audit())
-    assert card.startswith("## Privacy audit\n\nTraining data leaks in 2 of the 5 views")
+    assert card.startswith("## Privacy audit\n\nTraining data leaks in 1 of the 4 views")
     assert "- **A participating client** (leak): A leak: 41.7 % \\(22.1 to 63.4, n = 24\\) of planted" in card.replace(
         "\N{NO-BREAK SPACE}", " "
     )

@@ -9,7 +9,17 @@ from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdi
 from confide.report.clauses import best_control, clause
 from confide.report.sentences import findings, guarantee, headline, not_examined, utility, worst_of
 from confide.report.wording import FAMILIES, VERDICTS, VIEWS
-from tests.report.audits import audit, calm_audit, estimate, facts, leak, leaking_audit, measure, too_few
+from tests.report.audits import (
+    above_by_chance,
+    audit,
+    calm_audit,
+    estimate,
+    facts,
+    leak,
+    leaking_audit,
+    measure,
+    too_few,
+)
 
 WORD = "leak"
 
@@ -20,6 +30,8 @@ any_measure = st.builds(
     st.sampled_from(get_args(Verdict)),
     metric=st.sampled_from(["auc", "tpr@0.01", "exact", "near", "rouge_l", "exposure"]),
     excess=st.sampled_from([None, estimate(0.2), estimate(0.02)]),
+    p=st.sampled_from([None, 0.001, 0.3]),
+    is_hypothetical=st.booleans(),
     note=st.sampled_from(["", "needs 200 records", "Of one seed. Needs 200 records."]),
 )
 
@@ -32,10 +44,11 @@ def _plain(text: str) -> str:
 def test_the_word_is_written_for_a_view_only_where_one_of_its_verdicts_says_so(measures: list[Measure]) -> None:
     results = audit(measures=measures)
     for finding in findings(results):
-        leaks = any(one.verdict == "leak" for one in measures if one.view == finding.view)
+        own = [one for one in measures if (one.view, one.is_hypothetical) == (finding.view, finding.is_hypothetical)]
+        leaks = any(one.verdict == "leak" for one in own)
         assert (WORD in finding.text.lower()) == leaks
         assert (finding.verdict == "leak") == leaks
-    assert (WORD in headline(results)) == any(one.verdict == "leak" for one in measures)
+    assert (WORD in headline(results)) == any(one.verdict == "leak" for one in measures if not one.is_hypothetical)
     rest = " ".join([guarantee(results), utility(results), not_examined(results)])
     assert WORD not in rest.lower()
 
@@ -43,9 +56,59 @@ def test_the_word_is_written_for_a_view_only_where_one_of_its_verdicts_says_so(m
 @given(st.lists(any_measure, max_size=12))
 def test_views_stand_once_each_and_worst_first(measures: list[Measure]) -> None:
     found = findings(audit(measures=measures))
-    assert sorted(finding.view for finding in found) == sorted({one.view for one in measures})
-    places = [VERDICTS.index(finding.verdict) for finding in found]
+    views = [(finding.view, finding.is_hypothetical) for finding in found]
+    assert sorted(views) == sorted({(one.view, one.is_hypothetical) for one in measures})
+    places = [(finding.is_hypothetical, VERDICTS.index(finding.verdict)) for finding in found]
     assert places == sorted(places)
+
+
+@given(st.lists(any_measure, max_size=12))
+def test_no_more_than_the_controls_is_said_only_where_no_interval_lies_above_them(measures: list[Measure]) -> None:
+    said = headline(audit(measures=measures))
+    seen = [one for one in measures if not one.is_hypothetical]
+    if "No attack found more" in said:
+        assert seen
+        assert not any(one.excess is not None and one.excess.low > 0 for one in seen)
+    for finding in findings(audit(measures=measures)):
+        worst = finding.worst
+        is_above = worst.excess is not None and worst.excess.low > 0
+        is_sure = worst.p_adjusted is not None and worst.p_adjusted < 0.05
+        assert ("but not beyond" in finding.text) == (is_above and not is_sure and finding.verdict != "leak")
+
+
+@given(st.lists(any_measure, max_size=12))
+def test_the_headline_is_as_if_what_nobody_in_the_run_sees_had_not_been_measured(measures: list[Measure]) -> None:
+    seen = [one for one in measures if not one.is_hypothetical]
+    if seen:
+        assert headline(audit(measures=measures)) == headline(audit(measures=seen))
+    for finding in findings(audit(measures=measures)):
+        assert finding.text.startswith("If this run were not sealed, ") == finding.is_hypothetical
+
+
+def test_what_nobody_in_the_run_sees_stands_last_and_is_no_finding() -> None:
+    results = audit(measures=[leak("server", "updates", is_hypothetical=True), measure("final")])
+    calm, what_if = findings(results)
+    assert (calm.view, what_if.view) == ("final", "server")
+    assert what_if.text.startswith("If this run were not sealed, this would be a leak: ")
+    assert headline(results) == "No attack found more than its controls explain, in the one view that was examined."
+    assert headline(audit(measures=[leak("server", is_hypothetical=True)])).startswith("Nothing was measured of what")
+
+
+def test_a_number_above_its_controls_that_so_many_attacks_find_by_chance_is_said_to_be_that() -> None:
+    results = audit(measures=[above_by_chance(), measure("final"), measure("client")])
+    finding, _ = findings(results)
+    assert finding.verdict == "too few records"
+    assert _plain(finding.text) == (
+        "More than its controls, but not beyond what so many attacks find by chance (p 0.094 after correction): 45.5 % "
+        "(16.7 to 76.6, n = 11) of repeated canaries came out word for word by attack E6 two-model-base, against 0.0 % "
+        "(0.0 to 17.6, n = 19) for held-out records; about 28 records that were trained on and 49 others are needed to "
+        "tell."
+    )
+    assert headline(results) == (
+        "Attacks found more than their controls in 1 of the 2 views that were examined, but not with certainty."
+    )
+    more = audit(measures=[above_by_chance(), too_few("client")])
+    assert headline(more).endswith("but not with certainty; 1 more could not be decided.")
 
 
 @given(st.lists(any_measure, min_size=1, max_size=8))
@@ -82,7 +145,7 @@ def test_too_few_records_come_with_how_many_are_needed() -> None:
 
 
 def test_a_note_on_what_looks_like_a_finding_stands_in_the_sentence() -> None:
-    passive = measure(excess=estimate(0.4), note="Of one seed. No coins decided. So there.").model_copy(
+    passive = measure(excess=estimate(0.4), p=0.001, note="Of one seed. No coins decided. So there.").model_copy(
         update={"caveat": "No coins decided, so other things may explain this. Blind baselines need more."}
     )
     (finding,) = findings(audit(measures=[measure(family="exposure"), measure(), passive]))
@@ -175,7 +238,7 @@ def test_the_attack_that_was_chosen_is_named_once() -> None:
 
 def test_numbers_in_a_caveat_have_the_sign_that_others_have() -> None:
     caveat = "Without coins, the difference of -0.28 (-0.60 to +0.01) proves nothing."
-    above = measure(excess=estimate(0.3)).model_copy(update={"caveat": caveat})
+    above = measure(excess=estimate(0.3), p=0.001).model_copy(update={"caveat": caveat})
     (finding,) = findings(audit(measures=[above]))
     assert "-0" not in finding.text
     assert "(\N{MINUS SIGN}0.60 to +0.01)" in finding.text
@@ -199,6 +262,11 @@ def test_views_without_attacks_are_named() -> None:
     assert not_examined(leaking_audit()) == ""
 
 
+def test_where_no_view_could_be_decided_nothing_is_concluded() -> None:
+    said = headline(audit(measures=[too_few()]))
+    assert said == "Nothing could be concluded: too few records in the one view that was examined."
+
+
 def test_the_guarantee_is_quoted_and_its_absence_said() -> None:
     assert guarantee(audit()).startswith("Formal guarantee: none.")
     formal = audit(run=facts(guarantee="(8, 1e-5)-DP per client."))
@@ -208,6 +276,11 @@ def test_the_guarantee_is_quoted_and_its_absence_said() -> None:
 def test_utility_stands_beside_the_base_models() -> None:
     assert utility(audit()) == "Utility: held-out loss 1.83 (base model 2.91)."
     assert utility(audit(run=facts(utility={}))) == "Utility: not measured."
+    measured = facts(utility_change=Estimate(value=-1.08, low=-1.2, high=-0.95, num=18))
+    assert _plain(utility(audit(run=measured))) == (
+        "Utility: held-out loss 1.83 (base model 2.91), by record a change of \N{MINUS SIGN}1.08 "
+        "(\N{MINUS SIGN}1.20 to \N{MINUS SIGN}0.950, n = 18)."
+    )
     alone = audit(run=facts(utility={"base rouge_l": 0.25, "loss": 2.0}))
     assert utility(alone) == "Utility: base rouge_l 0.250, loss 2.00."
 

@@ -5,7 +5,7 @@ import pytest
 from confide.errors import UsageError
 from confide.report.differences import compare
 from confide.report.study import curve_markdown, measures_markdown
-from confide.report.wording import interval
+from confide.report.wording import interval, number
 from tests.report.audits import audit, facts, leaking_audit, line, paired_audits
 
 EXACT = "client.extraction.greedy.personal.exact"
@@ -25,6 +25,8 @@ def test_a_row_per_measure_has_each_runs_numbers_and_the_paired_change_from_the_
     assert row[0] == f"`{EXACT}`"
     assert row[1].startswith("0.800")
     assert "change" not in row[1]
+    controls = next(one for one in runs[0].measures if one.key == EXACT).controls
+    assert all(f"{number(one.value)} (n = {one.num})" in row[1] for one in controls.values())
     assert f"change: {interval(change.members)}, paired, p < 0.001" in row[2]
     assert f"change: {interval(change.members)}" in row[2]
     assert change.members.value == pytest.approx(-0.6)

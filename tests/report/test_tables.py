@@ -4,7 +4,10 @@ import pytest
 
 from confide.audit.results import AuditResults, Family, Unmeasured, ViewKind
 from confide.report.comparison import comparison_table, glance_table
+from confide.report.folds import fold_measures
 from confide.report.measures import measure_groups
+from confide.report.model_card import model_card_section
+from confide.report.study import measures_markdown
 from confide.report.tables import (
     MAX_MEMORISED,
     Table,
@@ -13,7 +16,17 @@ from confide.report.tables import (
     threat_matrix,
     updates_table,
 )
-from tests.report.audits import audit, calm_audit, leak, leaking_audit, measure, memorised, paired_audits, too_few
+from tests.report.audits import (
+    above_by_chance,
+    audit,
+    calm_audit,
+    leak,
+    leaking_audit,
+    measure,
+    memorised,
+    paired_audits,
+    too_few,
+)
 
 
 def _texts(table: Table) -> list[str]:
@@ -72,6 +85,41 @@ def test_the_table_of_updates_has_a_row_for_each_party_and_a_column_for_each_att
     assert [row[1].kind for row in table.rows] == ["no evidence", "too few records", "leak", "no evidence"]
 
 
+def test_what_nobody_in_the_run_sees_is_marked_in_every_table() -> None:
+    results = audit(measures=[leak("server", "updates", is_hypothetical=True), leak("client")])
+    matrix = threat_matrix(results)
+    cells = {row[0].text.split("\n")[0]: row for row in matrix.rows}
+    assert cells["A server that reads updates"][0].text.endswith("\nwhat if this run were not sealed")
+    assert "what if" not in cells["A participating client"][0].text
+    marked = [cell.is_hypothetical for row in matrix.rows for cell in row[1:] if cell.kind == "leak"]
+    assert sorted(marked) == [False, True]
+    assert "what if" in updates_table(results).rows[0][0].text
+    assert updates_table(results).rows[0][1].is_hypothetical
+    assert [group.is_hypothetical for group in measure_groups(results)] == [False, True]
+    assert [group.is_open for group in fold_measures(measure_groups(audit(measures=results.measures * 12)))] == [
+        True,
+        False,
+    ]
+    assert glance_table([results], ["a"]).rows[0][2].is_hypothetical
+    assert all(cell.is_hypothetical for cell in comparison_table([results, results], ["a", "b"]).rows[0][1:])
+    assert "leak if this run were not sealed" in measures_markdown([results], ["a"], [results.measures[0].key])
+    assert "leak if this run were not sealed" in model_card_section(results)
+
+
+def test_a_number_above_its_controls_that_is_no_finding_has_the_reason_beside_its_verdict() -> None:
+    results = audit(measures=[above_by_chance()])
+    tables = [
+        threat_matrix(results),
+        measure_groups(results)[0].table,
+        glance_table([results], ["a"]),
+        comparison_table([results, results], ["a", "b"]),
+    ]
+    for table in tables:
+        (cell, *_) = (cell for row in table.rows for cell in row if cell.kind == "too few records")
+        assert "above its controls, but not beyond chance among so many attacks" in cell.text
+    assert "beyond chance" not in "".join(_texts(threat_matrix(audit(measures=[leak(), too_few()]))))
+
+
 def test_memorised_records_are_shown_without_their_texts() -> None:
     table = memorised_table(audit(memorised=[memorised(1, distance=0.2), memorised(0)]))
     assert len(table.columns) == 6
@@ -125,7 +173,25 @@ def test_every_run_has_a_line_at_a_glance_with_the_worst_of_each_view() -> None:
     assert table.rows[0][7].text == "held-out loss 1.83 (base model 2.91)"
 
 
+def test_what_is_not_known_of_a_run_is_said_and_what_trained_it_is_shown() -> None:
+    def facts(**changes: object) -> dict[str, str]:
+        results = audit()
+        table = facts_tables(results.model_copy(update={"run": results.run.model_copy(update=changes)}))[0]
+        return {row[0].text: row[1].text for row in table.rows}
+
+    unknown = facts(num_clients=None, scheme=None)
+    assert [unknown[name] for name in ("clients", "sealing scheme", "trained by")] == ["not known"] * 3
+    known = facts(command="confide train clinic.toml")
+    assert [known[name] for name in ("clients", "sealing scheme", "trained by")] == [
+        "3",
+        "onetime",
+        "confide train clinic.toml",
+    ]
+
+
 def test_settings_are_shown_as_they_are() -> None:
-    results = audit(settings={"p": 1e-05, "names": ["a", "b"], "none": [], "rates": [0.3], "seed": 12345})
+    results = audit(
+        settings={"p": 1e-05, "names": ["a", "b"], "none": [], "rates": [0.3], "rounds": [1, 12], "seed": 12345}
+    )
     (settings,) = [table for table in facts_tables(results) if table.caption.startswith("Settings")]
-    assert [row[1].text for row in settings.rows] == ["1e-05", "a, b", "none", "0.3", "12345"]
+    assert [row[1].text for row in settings.rows] == ["1e-05", "a, b", "none", "0.3", "1, 12", "12345"]

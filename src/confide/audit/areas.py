@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import hypergeom
 
 from confide.attacks.blind import (
     MIN_PER_LABEL,
@@ -20,6 +18,7 @@ from confide.attacks.blind import (
     standardise_within,
 )
 from confide.attacks.candidates import Candidate
+from confide.audit.area_samples import NEEDS_BLIND, AreaSample, LowEndSample
 from confide.audit.judging import Found, Subject
 from confide.audit.results import Curve, Point
 from confide.audit.statistics import (
@@ -31,16 +30,11 @@ from confide.audit.statistics import (
     paired_auc_difference,
     paired_proportion_difference,
     roc_curve,
-    shortage,
     tpr_at_fpr,
+    tpr_p_value,
 )
-from confide.audit.statistics.interval import NORMAL_QUANTILE
-from confide.audit.statistics.sample_size import POWER, hanley_mcneil_variance
 from confide.audit.truth import Population, Truth
 
-WORTH_FINDING = 0.75
-"""An audit that could not find an AUC of this size says so instead of "no evidence"."""
-NEEDS_BLIND = f"The blind baseline needs {MIN_PER_LABEL} members and as many others; without it nothing is a leak."
 _CHANCE = 0.5
 _KEPT_POPULATIONS = 16
 
@@ -115,7 +109,9 @@ def area(subject: Subject, scores: Scores, blind: Scores | None, *, part: Flags 
         measured.interval,
         controls,
         differences,
-        shortage=_shortage(measured.num_members, measured.num_non_members, controls.get("blind")),
+        sample=AreaSample(
+            num_members=measured.num_members, num_others=measured.num_non_members, blind=controls.get("blind")
+        ),
         barred="" if blind is not None else NEEDS_BLIND,
         outcomes=outcomes,
     )
@@ -131,22 +127,15 @@ def low_end(subject: Subject, scores: Scores, blind: Scores | None, *, max_fpr: 
         max_fpr: which the others resolve, see `smallest_fpr`.
 
     Returns:
-        The p-value of "as many members as others are above the threshold" is exact: under the null hypothesis the
-        highest t + k of all records are any t + k of them, and the test asks how likely at most k others are among
-        them. Equal scores only make it larger.
+        The p-value of "as many members as others are above the threshold" is `tpr_p_value`'s.
     """
     labels = subject.labels
     measured = tpr_at_fpr(scores[labels], scores[~labels], max_fpr=max_fpr)
     flagged = scores > measured.threshold
-    num_found, num_others = int(flagged[labels].sum()), int((~labels).sum())
-    num_allowed = int(max_fpr * num_others + 1e-9)
-    p_value = float(hypergeom.cdf(num_allowed, labels.size, num_others, num_found + num_allowed))
+    num_members, num_others = int(labels.sum()), int((~labels).sum())
+    p_value = tpr_p_value(int(flagged[labels].sum()), num_members, num_others, max_fpr=max_fpr)
     controls = {"false positives": measured.fpr}
-    differences = {
-        "false positives": Difference(
-            interval=_apart(measured.tpr, measured.fpr), p_value=min(1.0, max(p_value, 1e-300))
-        )
-    }
+    differences = {"false positives": Difference(interval=_apart(measured.tpr, measured.fpr), p_value=p_value)}
     if blind is not None:
         other = tpr_at_fpr(blind[labels], blind[~labels], max_fpr=max_fpr)
         controls["blind"] = other.tpr
@@ -161,7 +150,9 @@ def low_end(subject: Subject, scores: Scores, blind: Scores | None, *, max_fpr: 
         measured.tpr,
         controls,
         differences,
-        shortage="" if blind is not None else NEEDS_BLIND,
+        sample=LowEndSample(
+            num_members=num_members, num_others=num_others, max_fpr=max_fpr, blind=controls.get("blind")
+        ),
         barred="" if blind is not None else NEEDS_BLIND,
         outcomes=subject.outcomes("flag", flagged),
     )
@@ -200,31 +191,3 @@ def _apart(found: Interval, control: Interval) -> Interval:
     return Interval(
         value=found.value - control.value, low=found.low - control.high, high=found.high - control.low, num=found.num
     )
-
-
-def _shortage(num_members: int, num_others: int, blind: Interval | None) -> str:
-    """Why the records are too few; "" if an AUC of `WORTH_FINDING` would be found above chance and the texts' part."""
-    few = shortage(num_members, num_others, auc=WORTH_FINDING)
-    if blind is None:
-        return f"{few} {NEEDS_BLIND}".strip()
-    if few or _would_be_found(num_members, num_others, blind.high):
-        return few
-    if blind.value >= WORTH_FINDING:
-        return (
-            f"The texts alone tell members with an AUC of {blind.value:.2f}; a model's part cannot be told from that."
-        )
-    factor = 1.0
-    while not _would_be_found(
-        int(factor * num_members), int(factor * num_others), blind.value + (blind.high - blind.value) / factor**0.5
-    ):
-        factor *= 1.1
-    return (
-        f"The blind baseline's interval reaches {blind.high:.2f}; for an AUC of {WORTH_FINDING:.2f} to lie above it, "
-        f"about {factor * num_members:.0f} members and {factor * num_others:.0f} others are needed."
-    )
-
-
-def _would_be_found(num_members: int, num_others: int, bound: float) -> bool:
-    """Whether, with the power of `shortage`, the interval of an AUC of `WORTH_FINDING` would lie above a bound."""
-    error = hanley_mcneil_variance(WORTH_FINDING, num_members, num_others) ** 0.5
-    return bool(WORTH_FINDING - (NORMAL_QUANTILE + float(ndtri(POWER))) * error > bound)

@@ -3,8 +3,10 @@
 The word "leak" is written only where chance, what the data alone tells, and the base model are all ruled out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -20,9 +22,9 @@ from confide.audit.results import (
     Verdict,
     ViewKind,
 )
-from confide.audit.statistics import Difference, Flags, Floats, Interval
+from confide.audit.samples import Sample, plural
+from confide.audit.statistics import SIGNIFICANCE, Difference, Flags, Floats, Interval, times_as_many
 
-SIGNIFICANCE = 0.05
 NO_COINS = "No coins decided who was trained on, so other differences may explain this."
 
 
@@ -34,9 +36,10 @@ class Found:
         members: the number over what was trained on.
         controls: the same over what was not, or by other means, by name.
         differences: members minus control, by the control's name; with the p-value of "no more than the control".
-        shortage: why the sample is too small for any conclusion; "" where it is not.
+        sample: the records behind it, which know what so many can show.
         barred: why nothing may be called a leak here, whatever the numbers; "" where it may.
         note: what a reader must know.
+        is_hypothetical: whether no party of this run sees what was attacked.
         outcomes: of each record, for comparisons with other runs; None where the number has none.
     """
 
@@ -49,9 +52,10 @@ class Found:
     members: Interval
     controls: Mapping[str, Interval]
     differences: Mapping[str, Difference]
-    shortage: str = ""
+    sample: Sample
     barred: str = ""
     note: str = ""
+    is_hypothetical: bool = False
     outcomes: RecordOutcomes | None = None
 
 
@@ -62,6 +66,7 @@ class Subject:
     Attributes:
         labels: the truth, shape (num_candidates,).
         note: what a reader must know.
+        is_hypothetical: whether no party of this run sees what was attacked.
         records: the candidates' ids, in the order of the labels; empty where runs are not to be compared by them.
     """
 
@@ -72,6 +77,7 @@ class Subject:
     population: str
     labels: Flags
     note: str = ""
+    is_hypothetical: bool = False
     records: tuple[str, ...] = ()
 
     def outcomes(
@@ -113,7 +119,7 @@ class Subject:
         controls: Mapping[str, Interval],
         differences: Mapping[str, Difference],
         *,
-        shortage: str = "",
+        sample: Sample,
         barred: str = "",
         outcomes: RecordOutcomes | None = None,
     ) -> Found:
@@ -128,9 +134,10 @@ class Subject:
             members=members,
             controls=controls,
             differences=differences,
-            shortage=shortage,
+            sample=sample,
             barred=barred,
             note=self.note,
+            is_hypothetical=self.is_hypothetical,
             outcomes=outcomes,
         )
 
@@ -169,20 +176,33 @@ class Findings:
         self.unmeasured.extend(other.unmeasured)
 
 
-def judge(found: Sequence[Found], adjusted: Mapping[int, float], *, is_randomised: bool) -> list[Measure]:
+def judge(
+    found: Sequence[Found],
+    adjusted: Mapping[int, float],
+    *,
+    is_randomised: bool,
+    num_attacks: Mapping[int, int] = MappingProxyType({}),
+) -> list[Measure]:
     """Turns findings into measures.
 
     Args:
         found: findings, in any order.
         adjusted: the p-value after correction over attacks, by a finding's place in `found`; only where it has one.
         is_randomised: whether fair coins decided who was trained on; without them nothing is called a leak.
+        num_attacks: over how many attacks that was; 1 where nothing is said.
 
     Guarantees:
         - A verdict is "leak" only if there is a difference, all differences' intervals lie above zero, the adjusted
           p-value is below `SIGNIFICANCE`, coins decided and nothing bars it.
-        - Otherwise it is "too few records" where there is a shortage, and "no evidence" where there is none.
+        - Otherwise it is "too few records" where so many records and attacks would as a rule not have shown an effect
+          worth finding, and "no evidence" where they would.
+        - A number whose interval lies above its controls', and whose adjusted p-value is not small enough, has a
+          caveat that says so and how many records it needs.
     """
-    return [_judge_one(one, adjusted.get(place), is_randomised) for place, one in enumerate(found)]
+    return [
+        _judge_one(one, adjusted.get(place), num_attacks.get(place, 1), is_randomised)
+        for place, one in enumerate(found)
+    ]
 
 
 def raw_p_value(found: Found) -> float | None:
@@ -195,19 +215,21 @@ def estimate_of(interval: Interval) -> Estimate:
     return Estimate(value=interval.value, low=interval.low, high=interval.high, num=interval.num)
 
 
-def _judge_one(found: Found, p_adjusted: float | None, is_randomised: bool) -> Measure:
+def _judge_one(found: Found, p_adjusted: float | None, num_attacks: int, is_randomised: bool) -> Measure:
     least = min(found.differences.values(), key=lambda one: one.interval.low, default=None)
-    is_beyond = least is not None and least.interval.low > 0 and p_adjusted is not None and p_adjusted < SIGNIFICANCE
+    is_above = least is not None and least.interval.low > 0
+    is_beyond = is_above and p_adjusted is not None and p_adjusted < SIGNIFICANCE
     barred = found.barred or ("" if is_randomised else NO_COINS)
+    shortage = found.sample.shortage(num_attacks)
+    verdict: Verdict
     caveats = []
-    verdict: Verdict = "no evidence"
     if is_beyond and not barred:
         verdict = "leak"
     else:
-        caveats.append(barred if is_beyond else "")
-        if found.shortage:
-            verdict = "too few records"
-            caveats.append(found.shortage)
+        verdict = "too few records" if shortage else "no evidence"
+        if is_above and not is_beyond and p_adjusted is not None and not found.barred:
+            shortage = _not_beyond_chance(found, p_adjusted, num_attacks)  # of this effect, not of one worth finding
+        caveats = [barred if is_beyond else "", shortage]
     return Measure(
         view=found.view,
         family=found.family,
@@ -223,4 +245,18 @@ def _judge_one(found: Found, p_adjusted: float | None, is_randomised: bool) -> M
         verdict=verdict,
         note=" ".join(note for note in (found.note, *caveats) if note),
         caveat=" ".join(caveat for caveat in caveats if caveat),
+        is_hypothetical=found.is_hypothetical,
+    )
+
+
+def _not_beyond_chance(found: Found, p_adjusted: float, num_attacks: int) -> str:
+    """What to say of a number above its controls that so many attacks may find by chance."""
+    factor = times_as_many(raw_p_value(found) or p_adjusted, num_tests=num_attacks)
+    told = f"More than its controls, but not beyond what {plural(num_attacks, 'attack')} may find by chance"
+    if factor is None:
+        return f"{told} (p {p_adjusted:.2g})."
+    members, others = (math.ceil(factor * num) for num in (found.sample.num_members, found.sample.num_others))
+    return (
+        f"{told} (p {p_adjusted:.2g} after correction); if the excess stays as it is, about {members:,} members and "
+        f"{others:,} others are needed."
     )

@@ -62,6 +62,7 @@ def audit_membership(
         the attacks with shadows that could not run.
     """
     asked = population.of_others(view.own_clients)
+    rounds = sorted(rounds)
     labels = truth.labels(asked.candidates)
     if few := too_few(asked.name, labels, _FEWEST):
         return Findings.too_few(view.name, "membership", asked.name, few)
@@ -75,19 +76,25 @@ def audit_membership(
     findings = Findings(warnings=[] if shadows is None else _not_run(asked.name, seen))
     findings.unmeasured.extend(_unresolved(view, asked.name, int((~labels).sum())))
     for name, values in scores.items():
-        subject = _subject(view, asked, name, labels)
+        subject = _subject(view, asked, name, labels, rounds)
         findings.found.append(area(subject, values, blind))
         findings.found.extend(
             low_end(subject, values, blind, max_fpr=max_fpr) for max_fpr in _resolved(int((~labels).sum()))
         )
-    findings.add(_best(_subject(view, asked, BEST, labels), scores, blind, seen.owners, seed=seed))
+    findings.add(_best(_subject(view, asked, BEST, labels, rounds), scores, blind, seen.owners, rounds, seed=seed))
     if not truth.is_randomised:
         findings.warnings.extend(_without_trace(asked.name, seen, labels))
     return findings
 
 
 def _best(
-    subject: Subject, scores: Mapping[str, Scores], blind: Scores | None, owners: Sequence[str], *, seed: int
+    subject: Subject,
+    scores: Mapping[str, Scores],
+    blind: Scores | None,
+    owners: Sequence[str],
+    rounds: Sequence[int],
+    *,
+    seed: int,
 ) -> Findings:
     """The attack that is best on one half of the records, on the other half."""
     chosen = choose_attack(scores, subject.labels, owners, seed=seed)
@@ -97,7 +104,7 @@ def _best(
         f"Chosen on the other half of the records: {chosen.attack}. So many records resolve false-positive rates from "
         f"{least:.2g} up; one of 0.01 needs {non_members_for_fpr(0.01):,} records that were not trained on."
     )
-    note = f"{note} {_game(chosen.attack)}".rstrip()
+    note = f"{note} {_note(chosen.attack, rounds)}".rstrip()
     found = area(replace(subject, note=note), scores[chosen.attack], blind, part=half)
     curves = [roc(replace(subject, attack=chosen.attack), "members", scores[chosen.attack], part=half)]
     if blind is not None:
@@ -134,7 +141,7 @@ def _see(
     )
 
 
-def _subject(view: View, asked: Population, attack: str, labels: Flags) -> Subject:
+def _subject(view: View, asked: Population, attack: str, labels: Flags, rounds: Sequence[int]) -> Subject:
     return Subject(
         view=view.name,
         family="membership",
@@ -143,13 +150,16 @@ def _subject(view: View, asked: Population, attack: str, labels: Flags) -> Subje
         population=asked.name,
         labels=labels,
         records=asked.ids,
-        note="" if attack == BEST else _game(attack),
+        note="" if attack == BEST else _note(attack, rounds),
     )
 
 
-def _game(attack: str) -> str:
-    """What a reader must know of the attacker; "" where it knows no more than its view."""
-    return _SHADOW_NOTE if "shadows" in MEMBERSHIP_ATTACKS[attack].needs else ""
+def _note(attack: str, rounds: Sequence[int]) -> str:
+    """What a reader must know: where the attacker knows more than its view, and which rounds were looked at."""
+    needs = MEMBERSHIP_ATTACKS[attack].needs
+    if "shadows" in needs:
+        return _SHADOW_NOTE
+    return f"From the base model over the rounds {', '.join(map(str, rounds))}." if "rounds" in needs else ""
 
 
 def _not_run(name: str, seen: Seen) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from confide.audit.judging import Found, Subject
+from confide.audit.samples import ShareSample
 from confide.audit.statistics import (
     Difference,
     Flags,
@@ -20,9 +21,6 @@ from confide.audit.statistics import (
     share_mean_difference,
     unit_mean_interval,
 )
-
-FEWEST = 10
-"""Below so many members or others, "nothing found" says nothing."""
 
 
 def rate(subject: Subject, metric: str, happened: Flags, to_base: Flags | None) -> Found:
@@ -51,7 +49,12 @@ def rate(subject: Subject, metric: str, happened: Flags, to_base: Flags | None) 
         share_of(members),
         controls,
         differences,
-        shortage=_shortage(labels),
+        sample=ShareSample(
+            num_members=members.size,
+            num_others=others.size,
+            num_others_out=int(others.sum()),
+            num_base_out=None if to_base is None else int(to_base[labels].sum()),
+        ),
         outcomes=subject.outcomes("flag", happened, to_base),
     )
 
@@ -102,7 +105,10 @@ def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, 
         interval(members),
         controls,
         differences,
-        shortage=_shortage(labels),
+        # Ranks see a mean of which half is the most there is, and all else none, as the share of those that are.
+        sample=ShareSample(
+            num_members=members.size, num_others=others.size, num_base_out=None if of_base is None else 0
+        ),
         outcomes=subject.outcomes("share" if most == 1 else "number", values, of_base),
     )
 
@@ -125,10 +131,3 @@ def scaled(interval: Interval, factor: float) -> Interval:
 def share_of(flags: Flags) -> Interval:
     """The share that is true, with its exact interval."""
     return clopper_pearson(int(flags.sum()), flags.size)
-
-
-def _shortage(labels: Flags) -> str:
-    num_members, num_others = int(labels.sum()), int((~labels).sum())
-    if min(num_members, num_others) >= FEWEST:
-        return ""
-    return f"{num_members} members and {num_others} others; at least {FEWEST} of each are needed."

@@ -41,13 +41,15 @@ class Row:
         view: whose view that is in this run, or would be.
         targets: by round and by the candidates' owner: the update that is held against that owner's records.
         starts: the global adapter that each of those rounds started from, as the attacker has it or is given it.
-        note: what a reader must know, e.g. that the run was sealed and this row is what if it were not.
+        is_hypothetical: whether nobody in this run sees it: it was sealed, and this row is what if it were not.
+        note: what a reader must know.
     """
 
     name: str
     view: ViewKind
     targets: _ByRound
     starts: Mapping[int, Vector] = field(default_factory=dict, repr=False)
+    is_hypothetical: bool = False
     note: str = ""
 
 
@@ -76,15 +78,14 @@ def rows_of(
     rounds = _spread(sorted(single.known), most_rounds)
     alone = {number: single.client_updates.get(number, {}) for number in rounds}
     starts = _starts(single, rounds)
-    what_if = "What if the run were not sealed." if is_sealed else ""
     rows = [
-        Row(name="one client's update", view="server", targets=alone, note=what_if),
+        Row(name="one client's update", view="server", targets=alone),
         *(
             Row(
                 name=f"one client's update, FedShield's pruning, {percent} %",
                 view="server",
                 targets=_changed(alone, partial(_with_pruned_weights, single.layout, starts, percent / 100)),
-                note=" ".join(part for part in (what_if, _PRUNED_WEIGHTS) if part),
+                note=_PRUNED_WEIGHTS,
             )
             for percent in (20, 50)
         ),
@@ -93,7 +94,6 @@ def rows_of(
                 name=f"one client's update, its smallest {percent} % dropped",
                 view="server",
                 targets=_changed(alone, partial(_without_smallest, percent / 100)),
-                note=what_if,
             )
             for percent in (50, 90)
         ),
@@ -101,11 +101,10 @@ def rows_of(
             name="one client's update and noise of its own norm",
             view="server",
             targets=_changed(alone, partial(_noised, seed)),
-            note=what_if,
         ),
-        Row(name="mean of 2 clients", view="server", targets={n: _pairs(alone[n]) for n in rounds}, note=what_if),
+        Row(name="mean of 2 clients", view="server", targets={n: _pairs(alone[n]) for n in rounds}),
     ]
-    rows = [replace(row, starts=starts) for row in rows]
+    rows = [replace(row, starts=starts, is_hypothetical=is_sealed) for row in rows]
     for client in clients:
         rows += _inside(client, [number for number in rounds if number in client.known])
     if sealed is not None:

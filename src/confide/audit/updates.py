@@ -20,6 +20,12 @@ from confide.audit.update_rows import Row, rows_of
 __all__ = ["Row", "audit_updates", "rows_of"]
 
 _FEWEST = 2
+_DIFFERENCE = (
+    "The published score is <g, G> - |g|^2 / 2, with G the sum of the gradients that made an update; seen is only an "
+    "update u, G times a factor that nobody outside knows (learning rate, steps, Adam), so the score here is "
+    "<g, u> / |g|^2, which that factor does not reorder."
+)
+"""Why the gradient difference is not as in the literature, for whoever looks up the formula."""
 
 
 def audit_updates(
@@ -65,11 +71,14 @@ def audit_updates(
                 code="M15",
                 population=row.name,
                 labels=labels,
+                is_hypothetical=row.is_hypothetical,
                 records=tuple(one.candidate_id for one in asked),
                 note=" ".join(
                     part
                     for part in (
+                        "What if the run were not sealed." if row.is_hypothetical else "",
                         row.note,
+                        _DIFFERENCE if measure == "difference" else "",
                         _against_first(rows[0], scores[0][measure], by_measure[measure], population, truth),
                     )
                     if part

@@ -9,6 +9,7 @@ from confide.report.wording import VIEWS, need
 
 _MODEL_VIEWS: tuple[ViewKind, ...] = ("final", "client", "coalition", "server", "sealed-server")
 _INSIDE_VIEWS: tuple[ViewKind, ...] = ("client", "coalition")
+_NO_GUARANTEE = "Only differential privacy would come with a guarantee, and this version has none."
 _TEXT_FAMILIES: tuple[Family, ...] = ("extraction", "exposure")
 
 
@@ -36,11 +37,17 @@ def _select(
     verdict: Verdict,
     views: Sequence[ViewKind] = tuple(VIEWS),
     families: Sequence[Family] | None = None,
+    *,
+    is_hypothetical: bool = False,
 ) -> list[Measure]:
+    """What parties of the run see, unless what none of them sees is asked for."""
     return [
         measure
         for measure in results.measures
-        if measure.verdict == verdict and measure.view in views and (families is None or measure.family in families)
+        if measure.verdict == verdict
+        and measure.view in views
+        and (families is None or measure.family in families)
+        and measure.is_hypothetical == is_hypothetical
     ]
 
 
@@ -60,11 +67,13 @@ def _text_comes_out(results: AuditResults) -> str:
     leaks = _select(results, "leak", _MODEL_VIEWS, _TEXT_FAMILIES)
     if not leaks:
         return ""
+    said = [measure for measure in leaks if measure.family == "extraction"]
+    what = "training text comes out for" if said else "what was planted in its training text stands out for"
     return (
-        f"Do not hand on this model as it is: its training text is within reach of {_parties(leaks)}. Train again with "
-        "differential privacy, the one change that comes with a guarantee. Holding on to the base model's predictions "
-        '(train.regularizer = "kl"), fewer rounds and fewer local steps lower what is learnt by heart, without a '
-        "guarantee."
+        f"Do not hand on this model as it is: {what} {_parties(said or leaks)}. {_NO_GUARANTEE} Fewer rounds, fewer "
+        "local steps and fewer copies lower what is learnt by heart. Holding on to the base model's predictions "
+        '(train.regularizer = "kl") changes what the model says first more than what it knows: judge it by exposure '
+        "and by attacks with the base model, not by what comes out by itself."
     )
 
 
@@ -93,7 +102,7 @@ def _members_recognised(results: AuditResults) -> str:
         return ""
     return (
         f"Take it as known to {_parties(leaks)} whose records were trained on, and ask whether that alone does harm. "
-        "Differential privacy bounds it; more records per client and fewer local steps lower it."
+        f"{_NO_GUARANTEE} More records per client and fewer local steps lower it."
     )
 
 
@@ -117,10 +126,10 @@ def _only_inside(results: AuditResults) -> str:
 
 
 def _server_reads(results: AuditResults) -> str:
-    if not _select(results, "leak", ("server",), ("updates",)):
-        return ""
-    if results.run.scheme == "plain":
+    if _select(results, "leak", ("server",), ("updates",)):
         return 'Seal the updates (seal.scheme = "onetime"), or let no server read them that the clients do not trust.'
+    if not _select(results, "leak", ("server",), ("updates",), is_hypothetical=True):
+        return ""
     return "Keep sealing on: it is what stands between a server and what single updates tell."
 
 
@@ -166,7 +175,8 @@ def _above_without_verdict(results: AuditResults) -> str:
 
 def _nothing_found(results: AuditResults) -> str:
     found = _select(results, "leak") or _select(results, "too few records")
-    if not results.measures or found or any(is_above_controls(measure) for measure in results.measures):
+    seen = [measure for measure in results.measures if not measure.is_hypothetical]
+    if not seen or found or any(is_above_controls(measure) for measure in seen):
         return ""
     return (
         "These findings ask for no change. Audit again when the data, the number of rounds or the model changes, and "

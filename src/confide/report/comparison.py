@@ -1,11 +1,12 @@
 """Tables that put several runs side by side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from confide.audit.results import AuditResults, Estimate, Measure
 from confide.report.differences import Change, Compared, compare
 from confide.report.sentences import guarantee_name, measures_of, utility, worst_of
-from confide.report.tables import Cell, Table, measured_cell, naming_cell
+from confide.report.tables import Cell, Table, measured_cell, naming_cell, reason
 from confide.report.wording import VIEWS, attack_name, counted, metric_name, p_value, population_name, series_name
 
 HOW_COMPARED = (
@@ -70,7 +71,11 @@ def _worst_cell(measures: Sequence[Measure]) -> Cell:
         return Cell(text="not measured", kind="none")
     worst = worst_of(measures)
     about = f"{attack_name(worst.attack, worst.code)}, {population_name(worst.population)}"
-    return Cell(text=f"{metric_name(worst.metric)} {counted(worst.members)}\n{about}", kind=worst.verdict)
+    return Cell(
+        text="\n".join([f"{metric_name(worst.metric)} {counted(worst.members)}", about, *reason(worst)]),
+        kind=worst.verdict,
+        is_hypothetical=worst.is_hypothetical,
+    )
 
 
 def _how(compared: Sequence[Compared]) -> str:
@@ -89,7 +94,7 @@ def _compared_cell(measure: Measure | None, change: Change | None) -> Cell:
     if change.excess is not None:
         name = f"change of the excess over {series_name(change.over)}"
         lines.append(_change(name, change.excess, change.excess_p_adjusted))
-    return Cell(text="\n".join(lines), kind=cell.kind)
+    return replace(cell, text="\n".join(lines))
 
 
 def _change(name: str, change: Estimate, p_adjusted: float | None) -> str:

@@ -59,4 +59,7 @@ def fold_figures(prefix: str, figures: Sequence[Figure]) -> FoldedFigures:
 def fold_measures(groups: Sequence[MeasureGroup]) -> list[FoldedGroup]:
     """Opens the groups of one run in which something was found, or all of them where they are few."""
     are_few = sum(group.num for group in groups) <= FEW_MEASURES
-    return [FoldedGroup(measures=group, is_open=are_few or group.verdict == "leak") for group in groups]
+    return [
+        FoldedGroup(measures=group, is_open=are_few or (group.verdict == "leak" and not group.is_hypothetical))
+        for group in groups
+    ]

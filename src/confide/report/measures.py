@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from confide.audit.results import AuditResults, Estimate, Measure, Verdict
 from confide.report.sentences import measures_of, worst_of
-from confide.report.tables import Cell, Table
+from confide.report.tables import Cell, Table, reason
 from confide.report.wording import (
     FAMILIES,
     VIEWS,
+    WHAT_IF,
     attack_name,
     counted,
     metric_name,
@@ -26,6 +27,7 @@ class MeasureGroup:
     Attributes:
         title: the party and the kind of attack.
         verdict: the worst of its measures'.
+        is_hypothetical: whether that is of what no party of the run sees.
         num: how many measures there are.
         table: a row for each of them.
         notes: what a reader must know, each once; a row names its own by number, from 1.
@@ -33,6 +35,7 @@ class MeasureGroup:
 
     title: str
     verdict: Verdict
+    is_hypothetical: bool
     num: int
     table: Table
     notes: tuple[str, ...]
@@ -51,9 +54,13 @@ def measure_groups(results: AuditResults) -> list[MeasureGroup]:
 def _group(title: str, measures: Sequence[Measure]) -> MeasureGroup:
     notes = list(dict.fromkeys(measure.note for measure in measures if measure.note))
     numbers = {note: number for number, note in enumerate(notes, start=1)}
+    worst = worst_of(measures)
+    if worst.is_hypothetical:
+        title = f"{title}, {WHAT_IF}"
     return MeasureGroup(
         title=title,
-        verdict=worst_of(measures).verdict,
+        verdict=worst.verdict,
+        is_hypothetical=worst.is_hypothetical,
         num=len(measures),
         table=Table(
             caption=title,
@@ -82,7 +89,11 @@ def _row(measure: Measure, notes: Mapping[str, int]) -> tuple[Cell, ...]:
         Cell(text=_controls(measure.controls.items()) or "none", kind="number"),
         Cell(text="\N{EN DASH}" if measure.excess is None else counted(measure.excess), kind="number"),
         Cell(text=p_values.replace(" ", "\N{NO-BREAK SPACE}"), kind="number"),
-        Cell(text=f"note {notes[measure.note]}" if measure.note else "", kind=measure.verdict),
+        Cell(
+            text="\n".join([*reason(measure), *([f"note {notes[measure.note]}"] if measure.note else [])]),
+            kind=measure.verdict,
+            is_hypothetical=measure.is_hypothetical,
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from confide.errors import StorageError
 from confide.report.advice import advice
 from confide.report.sentences import findings, guarantee, headline, not_examined, utility
 from confide.report.tables import Cell, Table, threat_matrix
-from confide.report.wording import with_minus_signs
+from confide.report.wording import WHAT_IF, verdict_name, with_minus_signs
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$@])")
 
@@ -54,7 +54,7 @@ def model_card_section(results: AuditResults) -> str:
         _escaped(headline(results)),
         "",
         *(
-            f"- **{_escaped(finding.title)}** ({finding.verdict}): {_escaped(finding.text)}"
+            f"- **{_escaped(finding.title)}** ({verdict_name(finding.worst)}): {_escaped(finding.text)}"
             for finding in findings(results)
         ),
         *(
@@ -92,7 +92,8 @@ def _table(table: Table) -> list[str]:
 
 
 def _shown(cell: Cell) -> str:
-    verdict = f"{cell.kind}\n" if cell.kind in ("leak", "too few records", "no evidence") else ""
+    what_if = f" {WHAT_IF}" if cell.is_hypothetical else ""
+    verdict = f"{cell.kind}{what_if}\n" if cell.kind in ("leak", "too few records", "no evidence") else ""
     return "<br>".join(_escaped(line) for line in f"{verdict}{cell.text}".split("\n"))
 
 

@@ -46,7 +46,7 @@ _FIGURE_SECTIONS = (
         "Recognising members",
         "How many records that were trained on are recognised, at each share of others that are mistaken for them.",
     ),
-    ("rounds", "Over the rounds", "What the global model of each round gives away."),
+    ("rounds", "Over the rounds", "What the global models of single rounds give away."),
     ("samples", "Over the number of samples", "What comes out when the model is asked more often."),
     ("copies", "Over the number of copies", "What it changes when a canary stands in the data more often."),
 )

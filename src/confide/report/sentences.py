@@ -9,16 +9,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
+from confide.audit.statistics import SIGNIFICANCE
 from confide.report.clauses import against, clause
 from confide.report.wording import (
     FAMILIES,
     VERDICTS,
     VIEWS,
+    WHAT_IF,
     as_clause,
     attack_name,
     in_words,
     need,
     number,
+    p_value,
     population_name,
 )
 
@@ -30,6 +33,7 @@ class Finding:
     """What was found from one view.
 
     Attributes:
+        is_hypothetical: whether no party of the run has this view: it is about what if the run were not sealed.
         verdict: the worst of its measures'.
         title: the party.
         text: the sentence.
@@ -37,6 +41,7 @@ class Finding:
     """
 
     view: ViewKind
+    is_hypothetical: bool
     verdict: Verdict
     title: str
     text: str
@@ -44,8 +49,13 @@ class Finding:
 
 
 def findings(results: AuditResults) -> list[Finding]:
-    """Gives one finding per view that was examined, worst first."""
-    found = [_finding(view, measures) for view in VIEWS if (measures := measures_of(results, view=view))]
+    """Gives one finding per view that was examined, worst first; after all of them, what no party of the run sees."""
+    found = [
+        _finding(view, measures)
+        for view in VIEWS
+        for is_hypothetical in (False, True)
+        if (measures := [one for one in measures_of(results, view=view) if one.is_hypothetical == is_hypothetical])
+    ]
     return sorted(found, key=lambda finding: _badness(finding.worst))
 
 
@@ -63,10 +73,11 @@ def measures_of(
 def worst_of(measures: Iterable[Measure]) -> Measure:
     """Gives the measure to name first.
 
-    By verdict, then by whether it lies above its controls. Among leaks then by family (what comes out as text before
-    what can only be recognised), by how plain the metric is, and by the lower end of the excess: by what is certain.
-    Among all others first by how far beyond its controls a number lies: by the lower end of the excess in widths of its
-    interval, which have no unit. None of them is nearer to a finding for its family alone.
+    What a party of the run sees stands before what none does. Then by verdict, then by whether it lies above its
+    controls. Among leaks then by family (what comes out as text before what can only be recognised), by how plain the
+    metric is, and by the lower end of the excess: by what is certain. Among all others first by how far beyond its
+    controls a number lies: by the lower end of the excess in widths of its interval, which have no unit. None of them
+    is nearer to a finding for its family alone.
 
     Args:
         measures: at least one.
@@ -75,15 +86,26 @@ def worst_of(measures: Iterable[Measure]) -> Measure:
 
 
 def headline(results: AuditResults) -> str:
-    """Says in one sentence what the whole audit found."""
-    views = findings(results)
+    """Says in one sentence what the whole audit found, from the views that parties of the run have.
+
+    "No more than its controls" is not said where the interval of any of their measures lies above them.
+    """
+    views = [finding for finding in findings(results) if not finding.is_hypothetical]
     if not views:
-        return "Nothing was measured, so nothing can be concluded either way."
+        about = " of what a party of this run sees" if results.measures else ""
+        return f"Nothing was measured{about}, so nothing can be concluded either way."
     with_leaks = [finding for finding in views if finding.verdict == "leak"]
     undecided = [finding for finding in views if finding.verdict == "too few records"]
     examined = "the one view that was examined" if len(views) == 1 else f"the {len(views)} views that were examined"
     if with_leaks:
         return f"Training data leaks in {len(with_leaks)} of {examined}."
+    above = {one.view for one in results.measures if not one.is_hypothetical and is_above_controls(one)}
+    if above:
+        rest = sum(finding.view not in above for finding in undecided)
+        more = f"; {rest} more could not be decided" if rest else ""
+        return f"Attacks found more than their controls in {len(above)} of {examined}, but not with certainty{more}."
+    if all(one.verdict == "too few records" for one in results.measures if not one.is_hypothetical):
+        return f"Nothing could be concluded: too few records in {examined}."
     if undecided:
         return (
             f"No attack found more than its controls explain in {examined}, but {len(undecided)} could not be decided."
@@ -111,7 +133,11 @@ def utility(results: AuditResults) -> str:
         for name, value in measured.items()
         if (base := f"base {name}") and not (name.startswith("base ") and name.removeprefix("base ") in measured)
     ]
-    return f"Utility: {', '.join(shown)}." if shown else "Utility: not measured."
+    if not shown:
+        return "Utility: not measured."
+    change = results.run.utility_change
+    by_record = "" if change is None else f", by record a change of {in_words('loss', change, is_difference=True)}"
+    return f"Utility: {', '.join(shown)}{by_record}."
 
 
 def not_examined(results: AuditResults) -> str:
@@ -131,9 +157,18 @@ def attack_on(measure: Measure) -> str:
 
 def _finding(view: ViewKind, measures: Sequence[Measure]) -> Finding:
     worst = worst_of(measures)
-    sentence = {"leak": _leak, "too few records": _too_few, "no evidence": _nothing}[worst.verdict]
+    by_verdict = {"leak": _leak, "too few records": _too_few, "no evidence": _nothing}[worst.verdict]
+    text = _not_beyond_chance(worst) if is_not_beyond_chance(worst) else by_verdict(worst, measures)
+    if worst.is_hypothetical:
+        would = "this would be" if worst.verdict == "leak" else "there would be"
+        text = f"I{WHAT_IF[1:]}, {would} {text[0].lower()}{text[1:]}"
     return Finding(
-        view=view, verdict=worst.verdict, title=VIEWS[view].title, text=sentence(worst, measures), worst=worst
+        view=view,
+        is_hypothetical=worst.is_hypothetical,
+        verdict=worst.verdict,
+        title=VIEWS[view].title,
+        text=text,
+        worst=worst,
     )
 
 
@@ -150,6 +185,14 @@ def _too_few(worst: Measure, measures: Sequence[Measure]) -> str:
     rest = len(measures) - num_few
     others = f" ({plural(rest, 'other measure')} found no evidence)" if rest else ""
     return f"Too few records to conclude anything: {_said(worst)}, but {need(worst)}{others}."
+
+
+def _not_beyond_chance(worst: Measure) -> str:
+    corrected = "" if worst.p_adjusted is None else f" (p {p_value(worst.p_adjusted)} after correction)"
+    return (
+        f"More than its controls, but not beyond what so many attacks find by chance{corrected}: {_said(worst)}; "
+        f"{need(worst)} to tell."
+    )
 
 
 def _nothing(worst: Measure, measures: Sequence[Measure]) -> str:
@@ -181,12 +224,19 @@ def is_above_controls(measure: Measure) -> bool:
     return measure.excess is not None and measure.excess.low > 0
 
 
-def _badness(measure: Measure) -> tuple[int, bool, float, int, int, float]:
+def is_not_beyond_chance(measure: Measure) -> bool:
+    """Whether a measure lies above its controls, and so may one of so many attacks by chance."""
+    is_sure = measure.p_adjusted is not None and measure.p_adjusted < SIGNIFICANCE
+    return measure.verdict != "leak" and is_above_controls(measure) and not is_sure
+
+
+def _badness(measure: Measure) -> tuple[bool, int, bool, float, int, int, float]:
     """Sorts measures with the worst first."""
     metric = measure.metric
     plainness = _PLAINEST_METRICS.index(metric) if metric in _PLAINEST_METRICS else len(_PLAINEST_METRICS)
     certain = measure.members.low if measure.excess is None else measure.excess.low
     return (
+        measure.is_hypothetical,
         VERDICTS.index(measure.verdict),
         not is_above_controls(measure),
         0.0 if measure.verdict == "leak" else -_beyond_controls(measure.excess),

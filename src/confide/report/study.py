@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from confide.audit.results import AuditResults, Curve, Estimate, Measure
 from confide.errors import UsageError
 from confide.report.differences import Change, compare
-from confide.report.wording import counted, interval, number, p_value, series_name
+from confide.report.wording import counted, interval, number, p_value, series_name, verdict_name
 
 _MOST_NAMED = 12
 
@@ -67,10 +67,13 @@ def _only(results: AuditResults, keys: Sequence[str]) -> AuditResults:
 def _cell(measure: Measure | None, change: Change | None) -> str:
     if measure is None:
         return "not measured"
-    controls = [f"{series_name(name)} {number(one.value)}" for name, one in measure.controls.items()]
+    controls = [
+        f"{series_name(name)} {number(one.value)}" + (f" (n = {one.num:,})" if one.num else "")
+        for name, one in measure.controls.items()
+    ]
     lines = [counted(measure.members), *([", ".join(controls)] if controls else [])]
     if measure.excess is not None:
-        lines.append(f"beyond: {interval(measure.excess)}, {measure.verdict}")
+        lines.append(f"beyond: {interval(measure.excess)}, {verdict_name(measure)}")
     if change is not None:
         lines.append(f"change: {_change(change.members, change.p_adjusted)}")
         if change.excess is not None:
@@ -84,10 +87,19 @@ def _change(change: Estimate, p_adjusted: float | None) -> str:
 
 def _utility(runs: Sequence[AuditResults]) -> list[list[str]]:
     names = dict.fromkeys(name for results in runs for name in results.run.utility)
-    return [
+    rows = [
         [name, *(number(results.run.utility[name]) if name in results.run.utility else "" for results in runs)]
         for name in names
     ]
+    changes = [results.run.utility_change for results in runs]
+    if any(changes):
+        rows.append(
+            [
+                "change of a held-out record's loss",
+                *("" if one is None else f"{interval(one)}, n = {one.num}" for one in changes),
+            ]
+        )
+    return rows
 
 
 def _point(curve: Curve, x: float) -> str:

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from confide.audit.results import AuditResults, Measure, Memorised, Setting, Unmeasured
-from confide.report.sentences import measures_of, worst_of
+from confide.report.sentences import is_not_beyond_chance, measures_of, worst_of
 from confide.report.wording import (
     FAMILIES,
     VIEWS,
+    WHAT_IF,
     attack_name,
     counted,
     metric_name,
     number,
     population_name,
+    verdict_name,
 )
 
 Kind = Literal["text", "number", "code", "long", "leak", "too few records", "no evidence", "none"]
@@ -28,11 +30,12 @@ _HASH_CHARACTERS = 16
 class Cell:
     """One cell: its text, where a line break starts a new line, and how to show it.
 
-    A kind that is a verdict shows the verdict as a mark before the text.
+    A kind that is a verdict shows the verdict as a mark before the text, and a hypothetical one as what it would be.
     """
 
     text: str
     kind: Kind = "text"
+    is_hypothetical: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ def threat_matrix(results: AuditResults) -> Table:
         columns=("Who, and what they see", *FAMILIES.values()),
         rows=tuple(
             (
-                Cell(text=f"{words.title}\n{words.sees}"),
+                Cell(text="\n".join([words.title, words.sees, *_of_nobody(measures_of(results, view=view))])),
                 *(
                     _matrix_cell(
                         measures_of(results, view=view, family=family),
@@ -79,7 +82,15 @@ def updates_table(results: AuditResults) -> Table:
         columns=("Who, asked about", *(f"{attack_name(*column[:2])}: {metric_name(column[2])}" for column in columns)),
         rows=tuple(
             (
-                Cell(text=f"{VIEWS[view].title}\n{population_name(population)}"),
+                Cell(
+                    text="\n".join(
+                        [
+                            VIEWS[view].title,
+                            population_name(population),
+                            *_of_nobody([one for one in measures if (one.view, one.population) == (view, population)]),
+                        ]
+                    )
+                ),
                 *(measured_cell(by_place.get((view, population, *column), [])) for column in columns),
             )
             for view, population in rows
@@ -121,10 +132,11 @@ def facts_tables(results: AuditResults) -> list[Table]:
     facts = (
         ("base model", run.base_model),
         ("rounds", f"{run.num_rounds:,}"),
-        ("clients", f"{run.num_clients:,}"),
-        ("sealing scheme", run.scheme),
+        ("clients", "not known" if run.num_clients is None else f"{run.num_clients:,}"),
+        ("sealing scheme", run.scheme or "not known"),
         ("adapter parameters", f"{run.num_parameters:,}"),
         ("seed", "not recorded" if run.seed is None else str(run.seed)),
+        ("trained by", run.command or "not known"),
         ("audited", results.created),
         ("audit took", f"{number(results.seconds)} s"),
         ("version of the results' schema", str(results.schema_version)),
@@ -149,13 +161,23 @@ def _matrix_cell(measures: Sequence[Measure], missing: Sequence[Unmeasured]) -> 
     if not measures:
         return Cell(text="not measured", kind="none")
     worst = worst_of(measures)
-    alike = sum(measure.verdict == worst.verdict for measure in measures)
+    alike = sum(verdict_name(measure) == verdict_name(worst) for measure in measures)
     text = (
         f"{metric_name(worst.metric)} {counted(worst.members)}\n"
         f"{attack_name(worst.attack, worst.code)}, {population_name(worst.population)}\n"
         f"the verdict of {alike} of {len(measures)} measures"
     )
-    return Cell(text=text, kind=worst.verdict)
+    return Cell(text="\n".join([text, *reason(worst)]), kind=worst.verdict, is_hypothetical=worst.is_hypothetical)
+
+
+def _of_nobody(measures: Sequence[Measure]) -> list[str]:
+    """A line for a row that no party of the run has."""
+    return [f"what {WHAT_IF}"] if measures and all(one.is_hypothetical for one in measures) else []
+
+
+def reason(measure: Measure) -> list[str]:
+    """Gives a line on why a number above its controls is no finding; none where it is one, or not above them."""
+    return ["above its controls, but not beyond chance among so many attacks"] if is_not_beyond_chance(measure) else []
 
 
 def naming_cell(measure: Measure) -> Cell:
@@ -171,7 +193,11 @@ def measured_cell(measures: Sequence[Measure]) -> Cell:
     if not measures:
         return Cell(text="not measured", kind="none")
     worst = worst_of(measures)
-    return Cell(text=counted(worst.members), kind=worst.verdict)
+    return Cell(
+        text="\n".join([counted(worst.members), *reason(worst)]),
+        kind=worst.verdict,
+        is_hypothetical=worst.is_hypothetical,
+    )
 
 
 def _memorised_row(record: Memorised, *, with_texts: bool) -> tuple[Cell, ...]:

@@ -55,6 +55,9 @@ FAMILIES: Mapping[Family, str] = MappingProxyType(
 VERDICTS: tuple[Verdict, ...] = ("leak", "too few records", "no evidence")
 """Worst first: what is not decided stands before what was looked for and not found."""
 
+WHAT_IF = "if this run were not sealed"
+"""Said of what no party of a run sees: a measure that `is_hypothetical`."""
+
 _METRICS = {
     "auc": "AUC",
     "exact": "exact match",
@@ -277,6 +280,11 @@ def need(measure: Measure) -> str:
 
 _OF_EACH = re.compile(r"(\d[\d,]*) of each")
 _OF_BOTH = re.compile(r"about (\d[\d,]*) members and (\d[\d,]*) others")
+
+
+def verdict_name(measure: Measure) -> str:
+    """Gives a verdict as tables without marks write it: "leak", or "leak if this run were not sealed"."""
+    return f"{measure.verdict} {WHAT_IF}" if measure.is_hypothetical else measure.verdict
 
 
 def as_clause(note: str) -> str:

@@ -14,7 +14,7 @@ from confide.audit.statistics.means import (
     share_mean_difference,
     unit_mean_interval,
 )
-from confide.audit.statistics.multiple import holm
+from confide.audit.statistics.multiple import SIGNIFICANCE, holm
 from confide.audit.statistics.nulls import shuffle_coins, uniformity_p_value
 from confide.audit.statistics.paired import BootstrapDifference, paired_auc_difference, paired_bootstrap
 from confide.audit.statistics.proportions import (
@@ -24,7 +24,7 @@ from confide.audit.statistics.proportions import (
     proportion_difference,
 )
 from confide.audit.statistics.rank_test import rank_p_value
-from confide.audit.statistics.roc import RocPoint, TprAtFpr, roc_curve, tpr_at_fpr, tpr_value
+from confide.audit.statistics.roc import RocPoint, TprAtFpr, roc_curve, tpr_at_fpr, tpr_p_value, tpr_value
 from confide.audit.statistics.sample_size import (
     RecordsNeeded,
     non_members_for_fpr,
@@ -32,12 +32,15 @@ from confide.audit.statistics.sample_size import (
     shortage,
     smallest_auc,
     smallest_fpr,
+    times_as_many,
 )
 from confide.audit.statistics.scores import Flags, Floats, Statistic
 from confide.audit.statistics.selection import ChosenAttack, Halves, choose_attack, split_halves
+from confide.audit.statistics.share_power import finds_half, records_for_half
 
 __all__ = [
     "CONFIDENCE",
+    "SIGNIFICANCE",
     "Alternative",
     "Auc",
     "AucInterval",
@@ -59,6 +62,7 @@ __all__ = [
     "bound_of_none",
     "choose_attack",
     "clopper_pearson",
+    "finds_half",
     "holm",
     "mean_difference",
     "mean_interval",
@@ -71,6 +75,7 @@ __all__ = [
     "proportion_difference",
     "rank_p_value",
     "records_for_auc",
+    "records_for_half",
     "roc_curve",
     "share_mean_difference",
     "shortage",
@@ -78,7 +83,9 @@ __all__ = [
     "smallest_auc",
     "smallest_fpr",
     "split_halves",
+    "times_as_many",
     "tpr_at_fpr",
+    "tpr_p_value",
     "tpr_value",
     "uniformity_p_value",
     "unit_mean_interval",

@@ -5,6 +5,9 @@ import numpy.typing as npt
 
 from confide.audit.statistics.scores import Floats
 
+SIGNIFICANCE = 0.05
+"""Below it a corrected p-value rules out chance."""
+
 
 def holm(p_values: npt.ArrayLike) -> Floats:
     """Gives Holm's adjusted p-values, shape (num_tests,), in the order of the arguments.

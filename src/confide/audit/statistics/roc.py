@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import hypergeom
 
 from confide.audit.statistics.interval import Interval
 from confide.audit.statistics.proportions import clopper_pearson
@@ -61,6 +62,23 @@ class RocPoint:
     tpr: float
     low: float
     high: float
+
+
+def tpr_p_value(num_found: int, num_members: int, num_others: int, *, max_fpr: float) -> float:
+    """Gives the p-value of "as many members as others are above the threshold" of `tpr_at_fpr`, in (0, 1].
+
+    Exact: with k others allowed above it, and as records tell nothing, the highest t + k of all are any t + k of them,
+    and the test asks how likely at most k others are among them. Equal scores only make it larger.
+
+    Args:
+        num_found: members above the threshold, t.
+        num_members: how many there are, at least 1.
+        num_others: how many others there are, at least 1.
+        max_fpr: the false-positive rate asked for; k is the largest count within it.
+    """
+    num_allowed = int(max_fpr * num_others + 1e-9)
+    found = float(hypergeom.cdf(num_allowed, num_members + num_others, num_others, num_found + num_allowed))
+    return min(1.0, max(found, 1e-300))
 
 
 def tpr_value(members: npt.ArrayLike, non_members: npt.ArrayLike, *, max_fpr: float) -> float:

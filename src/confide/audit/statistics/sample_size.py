@@ -8,6 +8,7 @@ from scipy.special import ndtri
 
 from confide.audit.statistics.area import MIN_EXPECTED_PAIRS
 from confide.audit.statistics.interval import NORMAL_QUANTILE
+from confide.audit.statistics.multiple import SIGNIFICANCE
 from confide.audit.statistics.proportions import binomial_bounds
 
 POWER = 0.8
@@ -50,17 +51,21 @@ def smallest_fpr(num_non_members: int) -> float:
     return min(1.0, MIN_NEGATIVES_ABOVE / num_non_members)
 
 
-def records_for_auc(auc: float, *, members_per_non_member: float = 1.0, power: float = POWER) -> RecordsNeeded:
+def records_for_auc(
+    auc: float, *, members_per_non_member: float = 1.0, power: float = POWER, num_tests: int = 1
+) -> RecordsNeeded:
     """Gives how many records are needed for an AUC to be told from chance.
 
     Args:
         auc: the true one, above 0.5 and below 1.
         members_per_non_member: the ratio of the two groups, > 0.
         power: with which probability, above 0.5 and below 1.
+        num_tests: over how many attacks its p-value is corrected by Holm's method, at least 1.
 
     Returns:
         The smallest numbers in that ratio with which, with the given probability, the 95 % interval of `auc` lies above
-        0.5. Never fewer than 6 of each: with k of each, all told apart, that interval starts at 0.025^(1/k).
+        0.5 and its p-value is below 0.05 also as the smallest of so many. Never fewer than 6 of each: with k of each,
+        all told apart, that interval starts at 0.025^(1/k).
 
     Raises:
         ValueError: an argument is out of its range.
@@ -73,20 +78,20 @@ def records_for_auc(auc: float, *, members_per_non_member: float = 1.0, power: f
     if not members_per_non_member > 0:
         raise ValueError(f"members_per_non_member is {members_per_non_member}, expected above 0")
     low, high = 0, 1  # in units of the smaller group; invariant: `low` is too few, `high` is to be tried
-    while not _is_enough(_in_ratio(high, members_per_non_member), auc, power):
+    while not _is_enough(_in_ratio(high, members_per_non_member), auc, power, num_tests):
         low, high = high, 2 * high
         if high > _MAX_RECORDS:
             raise ValueError(f"auc is {auc}, too close to 0.5: more than {_MAX_RECORDS} records would be needed")
     while high - low > 1:
         middle = (low + high) // 2
-        if _is_enough(_in_ratio(middle, members_per_non_member), auc, power):
+        if _is_enough(_in_ratio(middle, members_per_non_member), auc, power, num_tests):
             high = middle
         else:
             low = middle
     return _in_ratio(high, members_per_non_member)
 
 
-def smallest_auc(num_members: int, num_non_members: int, *, power: float = POWER) -> float:
+def smallest_auc(num_members: int, num_non_members: int, *, power: float = POWER, num_tests: int = 1) -> float:
     """Gives the smallest AUC that so many records tell from chance with probability `power`, in (0.5, 1], to 0.001.
 
     1.0 means: with so few not even a strong attack would show.
@@ -98,12 +103,12 @@ def smallest_auc(num_members: int, num_non_members: int, *, power: float = POWER
     records = _checked_records(num_members, num_non_members)
     too_small = 0.5
     for auc in np.linspace(0.5, 1, _NUM_AUCS, endpoint=False)[1:].tolist():
-        if not _is_enough(records, auc, power):
+        if not _is_enough(records, auc, power, num_tests):
             too_small = auc
     return min(1.0, too_small + 0.5 / _NUM_AUCS)
 
 
-def shortage(num_members: int, num_non_members: int, *, auc: float, power: float = POWER) -> str:
+def shortage(num_members: int, num_non_members: int, *, auc: float, power: float = POWER, num_tests: int = 1) -> str:
     """Says in a sentence that there are too few records for an AUC, and how many are needed; "" if there are enough.
 
     Example:
@@ -117,15 +122,36 @@ def shortage(num_members: int, num_non_members: int, *, auc: float, power: float
     """
     _check_auc_and_power(auc, power)
     have = _checked_records(num_members, num_non_members)
-    if _is_enough(have, auc, power):
+    if _is_enough(have, auc, power, num_tests):
         return ""
-    found = smallest_auc(num_members, num_non_members, power=power)
-    need = records_for_auc(auc, power=power)
+    found = smallest_auc(num_members, num_non_members, power=power, num_tests=num_tests)
+    need = records_for_auc(auc, power=power, num_tests=num_tests)
     shown = "cannot show any AUC" if found >= 1 else f"show only an AUC above {found:.2f}"
     return (
         f"{num_members} members and {num_non_members} non-members {shown}; to find one of {auc:.2f}, "
         f"{need.members} of each are needed."
     )
+
+
+def times_as_many(p_value: float, *, num_tests: int, power: float = POWER) -> float | None:
+    """Gives how many times as many records would find an effect of the size that was measured.
+
+    Args:
+        p_value: one-sided, of the effect as measured, before correction.
+        num_tests: over how many attacks p-values are corrected by Holm's method, at least 1.
+        power: with which probability, above 0.5 and below 1.
+
+    Returns:
+        At least 1; None where the p-value speaks for no effect at all. As the ratio of squared normal quantiles.
+
+    Example:
+        >>> times_as_many(0.03125, num_tests=3)
+        2.54...
+    """
+    reached = -float(ndtri(p_value))
+    if reached <= 0:
+        return None
+    return max(1.0, ((float(ndtri(power)) - float(ndtri(SIGNIFICANCE / num_tests))) / reached) ** 2)
 
 
 def hanley_mcneil_variance(auc: float, num_members: int, num_non_members: int) -> float:
@@ -142,11 +168,14 @@ def hanley_mcneil_variance(auc: float, num_members: int, num_non_members: int) -
     ) / (num_members * num_non_members)
 
 
-def _is_enough(records: RecordsNeeded, auc: float, power: float) -> bool:
-    """Whether even an estimate that is low, as only 1 - power of all are, has an interval above 0.5."""
+def _is_enough(records: RecordsNeeded, auc: float, power: float, num_tests: int) -> bool:
+    """Whether even an estimate that is low, as only 1 - power of all are, has an interval above 0.5, and a one-sided
+    p-value that is small enough.
+    """
     m, n = records.members, records.non_members
     low_estimate = auc - float(ndtri(power)) * math.sqrt(hanley_mcneil_variance(auc, m, n))
-    if low_estimate - 0.5 < NORMAL_QUANTILE * math.sqrt((m + n + 1) / (12 * m * n)):
+    quantile = max(NORMAL_QUANTILE, -float(ndtri(SIGNIFICANCE / num_tests)))
+    if low_estimate - 0.5 < quantile * math.sqrt((m + n + 1) / (12 * m * n)):
         return False
     num_pairs = min(m, n)
     if num_pairs * (1 - low_estimate) >= MIN_EXPECTED_PAIRS:

@@ -1,0 +1,79 @@
+"""The records behind a number, and whether so many could have shown an effect: else "nothing found" says nothing.
+
+An effect worth finding is one that tells half of the members for certain: half of them come out, or are recognised. It
+has to show with probability 0.8 after correction over all attacks that were tried.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from confide.audit.statistics import finds_half, records_for_half
+
+
+class Sample(Protocol):
+    """How many records stand behind a number, and what so many can show."""
+
+    @property
+    def num_members(self) -> int:
+        """How many were trained on."""
+
+    @property
+    def num_others(self) -> int:
+        """How many were not."""
+
+    def shortage(self, num_attacks: int) -> str:
+        """Says in a sentence why the records are too few for any conclusion, and how many are needed; "" if enough.
+
+        Args:
+            num_attacks: over how many attacks, at least 1, p-values are corrected.
+
+        Guarantees:
+            - More attacks never turn too few records into enough.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareSample:
+    """Behind a share of records, or a mean over them, of which half can be the most that there is.
+
+    Attributes:
+        num_others_out: how many of the others come out as well.
+        num_base_out: how many of the members the base model brings out; None where it is not compared with.
+        num_members: at least 1.
+        num_others: at least 1.
+        too_few_else: why there is too little of something else than records; "" where there is not.
+    """
+
+    num_members: int
+    num_others: int
+    num_others_out: int = 0
+    num_base_out: int | None = 0
+    too_few_else: str = ""
+
+    def shortage(self, num_attacks: int) -> str:
+        """See `Sample`."""
+        found = finds_half(
+            self.num_members,
+            self.num_others,
+            num_tests=num_attacks,
+            others=self.num_others_out,
+            base=self.num_base_out,
+        )
+        if found:
+            return self.too_few_else
+        needed = records_for_half(
+            num_tests=num_attacks,
+            others_share=self.num_others_out / self.num_others,
+            base_share=None if self.num_base_out is None else self.num_base_out / self.num_members,
+        )
+        if needed is None:
+            return "So much comes out of the controls that hardly anything is left to be found beyond them."
+        return (
+            f"{self.num_members} members and {self.num_others} others are too few to find it with "
+            f"{plural(num_attacks, 'attack')} if half of the members came out; at least {needed} of each are needed."
+        )
+
+
+def plural(count: int, noun: str) -> str:
+    """Writes "1 attack", "3 attacks"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
