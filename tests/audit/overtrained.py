@@ -27,7 +27,15 @@ umber vetch willow xenon yarrow zinc acorn basil clove daisy elder fern
 NAMES = tuple(_NAMES.split())
 ATTACKER = "west"
 _NUM_PRETRAINING_STEPS = 400
-SETTINGS = ExtractionSettings(max_new_tokens=12, num_texts=20, batch_size=32, seed=0, redaction_key=b"key")
+SETTINGS = ExtractionSettings(
+    max_new_tokens=12,
+    num_texts=20,
+    batch_size=32,
+    seed=0,
+    taus=(0.01, 0.1, 1.0),
+    top_ps=(0.9, 1.0),
+    redaction_key=b"key",
+)
 
 
 def make_model() -> AdaptedModel:

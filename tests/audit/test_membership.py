@@ -11,6 +11,7 @@ from confide.attacks.passes import Passes
 from confide.audit.areas import area
 from confide.audit.judging import Findings, Found, Subject, judge, raw_p_value
 from confide.audit.membership import BEST, audit_membership
+from confide.audit.outcomes import RecordOutcomes
 from confide.audit.results import Measure
 from confide.audit.statistics import holm, uniformity_p_value
 from confide.audit.truth import Truth
@@ -133,6 +134,41 @@ def test_the_best_attack_is_measured_on_the_half_that_did_not_choose_it_and_so_i
     for curve in curves.values():
         # Steps of one record: rates are multiples of one in the half's 50 or so non-members.
         assert max(len({point.x for point in curve.points}), 1) <= case.labels.size // 2 + 2
+
+
+def area_over(outcomes: RecordOutcomes, names: set[str]) -> float:
+    """The AUC over the records of these names, pair by pair."""
+    rows = list(zip(outcomes.records, outcomes.labels, outcomes.values, strict=True))
+    members, others = ([value for name, is_in, value in rows if name in names and is_in == label] for label in (1, 0))
+    return float(np.mean([(one > other) + (one == other) / 2 for one in members for other in others]))
+
+
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_the_best_attack_is_the_best_of_the_records_that_it_is_not_measured_on(seed: int) -> None:
+    findings = audit(make_case(seed, num_candidates=80, effect=0.01))
+    outcomes = {one.attack: one.outcomes for one in findings.found if one.metric == "auc" and one.outcomes is not None}
+    best = of(findings, BEST)
+    measured = set(outcomes.pop(BEST).records)
+    chosen_on = {name for one in outcomes.values() for name in one.records} - measured
+    areas = {name: area_over(one, chosen_on) for name, one in outcomes.items()}
+    chosen = max(areas, key=lambda name: areas[name])
+    assert f"Chosen on the other half of the records: {chosen}." in best.note
+    assert best.members.value == pytest.approx(area_over(outcomes[chosen], measured))
+
+
+def test_lower_cased_twins_are_read_by_the_model_under_attack_alone() -> None:
+    case = make_case(16, num_candidates=80, effect=STRONG)
+    others = {
+        number: {
+            name: replace(stats, logp=stats.logp * np.float32(2)) if name.startswith("lower-") else stats
+            for name, stats in by_name.items()
+        }
+        for number, by_name in case.passes.by_round.items()
+        if number != ROUNDS[-1]
+    }
+    found = of(audit(case, passes=GivenStats({**case.passes.by_round, **others})), "lowercase").outcomes
+    assert found is not None
+    np.testing.assert_array_equal(found.values, MEMBERSHIP_ATTACKS["lowercase"].scores(case.made.seen))
 
 
 def test_true_positive_rates_are_given_only_where_the_records_resolve_them(trained: tuple[MadeCase, Findings]) -> None:

@@ -11,7 +11,7 @@ from confide.attacks.candidates import Candidate
 from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
 from confide.attacks.view import View
-from confide.audit.areas import NEEDS_BLIND
+from confide.audit.area_samples import NEEDS_BLIND
 from confide.audit.judging import Findings, judge, raw_p_value
 from confide.audit.truth import Population
 from confide.audit.users import NOT_DRAWN, audit_users
@@ -66,6 +66,24 @@ def test_clients_that_took_part_are_told_from_others_and_numbers_count_clients()
     (found,) = findings.found
     assert (found.code, found.metric, found.members.value, found.members.num) == ("M18", "auc", 1.0, 80)
     assert verdict(findings)[0] == "leak"
+
+
+def test_a_client_s_score_is_how_far_the_loss_of_its_own_records_fell() -> None:
+    stats, population, took_part = users(20, effect=0.1)
+    found = infer(stats, population, took_part).found[0].outcomes
+    assert found is not None
+    base, final = stats.by_round[0], stats.by_round[1]
+    falls = {
+        owner: np.mean(
+            [
+                final[one.candidate_id].logp.mean(dtype=np.float64) - base[one.candidate_id].logp.mean(dtype=np.float64)
+                for one in population.candidates
+                if one.owner == owner
+            ]
+        )
+        for owner in took_part
+    }
+    assert dict(zip(found.records, found.values, strict=True)) == pytest.approx(falls)
 
 
 def test_clients_whose_text_the_model_did_not_learn_are_no_leak() -> None:

@@ -74,6 +74,10 @@ def test_sample_sizes_are_those_of_the_questions(results: AuditResults) -> None:
 def test_usefulness_is_measured_beside_the_base_model_s(results: AuditResults) -> None:
     assert set(results.run.utility) == {"held-out loss", "base held-out loss"}
     assert results.run.utility["held-out loss"] < results.run.utility["base held-out loss"]
+    change = results.run.utility_change
+    assert change is not None
+    assert change.low < change.value < 0
+    assert change.num > 1
 
 
 def test_progress_counts_every_step(results: AuditResults, phrases: list[str]) -> None:
@@ -438,7 +442,11 @@ def test_clients_that_took_part_are_told_from_those_that_were_never_drawn(tmp_pa
 
 def test_where_everybody_took_part_there_are_no_clients_to_tell_apart(results: AuditResults) -> None:
     assert not [one for one in results.measures if one.attack == "user"]
-    assert not [one for one in results.warnings if "Membership of clients" in one]
+    told = [one for one in results.warnings if "Membership of clients" in one]
+    assert told == [
+        "Membership of clients (M18) was not asked about: every client's update is in some round's sum, so there is "
+        "nobody to compare clients with."
+    ]
 
 
 def test_two_clients_make_no_coalition(tmp_path: Path) -> None:

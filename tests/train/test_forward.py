@@ -174,12 +174,12 @@ def test_correct_means_the_most_likely_token() -> None:
     assert found.is_correct.tolist() == wanted.tolist()
 
 
-def test_making_a_scorer_leaves_the_mode_of_the_model() -> None:
+def test_making_a_scorer_and_asking_whether_it_reads_on_leave_the_mode_of_the_model() -> None:
     model = llama().train()
-    TargetScorer(model)
+    assert TargetScorer(model).reads_on
     assert model.training
     model.eval()
-    TargetScorer(model)
+    assert TargetScorer(model).reads_on
     assert not model.training
 
 
@@ -246,4 +246,22 @@ def test_a_decoder_that_forgets_where_it_was_does_not_read_on(monkeypatch: pytes
         return forward(**options, position_ids=torch.arange(ids.shape[1])[None, :])
 
     monkeypatch.setattr(decoder, "forward", from_the_start)
+    assert not scorer.reads_on
+
+
+def test_a_decoder_that_gives_every_record_the_end_of_the_first_does_not_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model = llama().eval()
+    assert isinstance(model, LlamaForCausalLM)
+    scorer, decoder = TargetScorer(model), model.get_decoder()
+    forward = decoder.forward
+
+    def first_end(**options: object) -> object:
+        ids = options["input_ids"]
+        assert isinstance(ids, torch.Tensor)
+        return forward(**options | ({"input_ids": ids[:1].expand_as(ids)} if options.get("past_key_values") else {}))
+
+    monkeypatch.setattr(decoder, "forward", first_end)
     assert not scorer.reads_on
