@@ -10,7 +10,7 @@ NUMBERS_THAT_MEASURE_NOTHING = {"run.seed"}
 @pytest.mark.parametrize("key", KEYS.values(), ids=lambda key: key.full_name)
 def test_every_key_has_a_meaning_and_every_number_a_range_and_a_unit(key: Key) -> None:
     assert key.meaning.endswith(".")
-    is_number = key.kind in ("a number", "a whole number")
+    is_number = key.kind in ("a number", "a whole number", "a list of numbers")
     assert bool(key.range) == is_number
     assert bool(key.unit) == (is_number and key.full_name not in NUMBERS_THAT_MEASURE_NOTHING)
 
