@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from confide.audit.results import RunFacts
+from confide.audit.samples import plural
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
 from confide.auditor.case import NEVER_REACHED, PASSIVE, Case, Secrets, make_case
@@ -193,8 +194,8 @@ def _never_reached(case: Case, absent: Sequence[str]) -> list[str]:
         )
     if count:
         warnings.append(
-            f"{count} records were to be trained on and never were: training came to only a part of each client's rows "
-            "(train.local_steps, federation.rounds). They are left out."
+            f"Training came to only a part of each client's rows (train.local_steps, federation.rounds): left out are "
+            f"{plural(count, 'record')} meant for training that it never reached."
         )
     return warnings
 
