@@ -25,7 +25,7 @@ PLACES = {
     "gguf": {"confide.model.wheels"},
     "faker": {"confide.data.clinics."},
     "matplotlib": {"confide.data.picture"},
-    "rouge_score": {"confide.evaluate.metrics", "confide.attacks.text_similarity"},
+    "rouge_score": {"confide.evaluate.rouge"},
     "rapidfuzz": {"confide.attacks.text_similarity"},
     "sklearn": {"confide.attacks.blind"},
     "plotly": {"confide.report."},

@@ -1,53 +1,16 @@
-import unicodedata
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
 
 from confide.attacks.text_similarity import (
     TextIndex,
     longest_common_tokens,
     num_matching_prefix,
-    rouge_l,
-    split_words,
     token_distance,
 )
+from confide.evaluate.rouge import rouge_l
 
-TEXTS = {
-    "Chinese": "患者于2024年5月就诊。诊断为高血压。",
-    "Japanese": "患者は二〇二四年五月に来院し、コーヒーを控えるよう言われた。",
-    "Thai": "ผู้ป่วยมีน้ำหนักลดลงมาก",
-    "Khmer": "អ្នកជំងឺមានសម្ពាធឈាមខ្ពស់",
-    "Arabic": "المَريض يُعاني من ارتفاع ضغط الدم",
-    "Hindi": "रोगी को उच्च रक्तचाप है",
-    "Korean": "환자는 고혈압이 있습니다",
-    "Russian": "Давление пациента высокое",
-    "Greek": "Ασθενής έχει υψηλή πίεση",
-    "German": "Frau Müller hat Bluthochdruck, größer als üblich",
-    "English": "The patient has high blood pressure.",
-}
 TOKENS = st.lists(st.integers(0, 3), max_size=12)
-ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
-def test_identical_texts_of_any_language_score_one(text: str) -> None:
-    assert rouge_l(text, text) == 1.0
-    assert TextIndex(["x", text]).similarities(text)[1] == 1.0
-    assert rouge_l(text, unicodedata.normalize("NFD", text)) == 1.0
-
-
-@given(st.text(max_size=30))
-def test_any_text_is_like_itself(text: str) -> None:
-    assert rouge_l(text, text) == 1.0
-
-
-@given(ASCII, ASCII)
-def test_on_ascii_the_score_is_the_rouge_score_packages(truth: str, text: str) -> None:
-    expected = RougeScorer(["rougeL"], use_stemmer=False).score(truth, text)["rougeL"].fmeasure
-    if truth != text or split_words(truth):  # without any word the package says 0 even of equal texts
-        assert rouge_l(truth, text) == expected
 
 
 @given(st.lists(st.text("ab c.患者", max_size=12), min_size=1, max_size=5), st.text("ab c.患者", max_size=12))
@@ -56,30 +19,9 @@ def test_an_index_gives_each_text_s_score(truths: list[str], text: str) -> None:
     assert TextIndex(truths).similarities(text) == pytest.approx(scores, rel=1e-15)
 
 
-def test_words_of_scripts_without_spaces_are_characters() -> None:
-    assert split_words("患者2024年") == ["患", "者", "2024", "年"]
-    assert split_words("コーヒー cup") == ["コ", "ー", "ヒ", "ー", "cup"]
-    assert split_words("น้ำ") == ["น้", "ำ"]  # a mark stays with the character that it stands on
-    assert split_words("ab患c") == ["ab", "患", "c"]
-
-
-def test_letters_beyond_ascii_are_not_dropped() -> None:
-    assert split_words("Müller") == ["müller"]
-    assert rouge_l("Müller", "M ller") == 0.0  # the package's own words make these equal
-    assert split_words("हिन्दी भाषा") == ["हिन्दी", "भाषा"]  # vowel signs are marks, not letters
-
-
-def test_texts_without_a_word_are_alike_only_if_equal() -> None:
-    assert rouge_l("", "") == 1.0
-    assert rouge_l("?!", "?!") == 1.0
-    assert rouge_l("?!", "!?") == 0.0
-    assert rouge_l("?!", "word") == 0.0
-    assert rouge_l("word", "") == 0.0
-
-
-def test_an_order_of_words_counts() -> None:
-    assert rouge_l("a b c d", "a c b d") == 0.75
-    assert rouge_l("a b c d", "a b") == pytest.approx(2 / 3)
+@pytest.mark.parametrize("text", ["患者于2024年5月就诊。", "Frau Müller", "?!"])
+def test_a_text_of_any_script_is_like_itself(text: str) -> None:
+    assert TextIndex(["x", text]).similarities(text)[1] == 1.0
 
 
 def _levenshtein(first: list[int], second: list[int]) -> int:

@@ -9,7 +9,7 @@ from confide.data.examples import Chat, ChatMessage, ClientRecords, Instruction,
 from confide.data.templates import Template, make_template
 from confide.errors import DataError
 from confide.evaluate.evaluation import evaluate_model
-from confide.evaluate.metrics import rouge_l
+from confide.evaluate.rouge import rouge_l
 from confide.evaluate.scores import Evaluation, Scores
 from confide.model.tiny import make_byte_tokenizer, make_tiny_model
 

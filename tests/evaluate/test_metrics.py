@@ -1,9 +1,8 @@
 import math
-import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.data.examples import Chat, ChatMessage, Instruction, Record, Text
@@ -15,52 +14,7 @@ from confide.evaluate.metrics import (
     is_exact_match,
     perplexity,
     response_text,
-    rouge_l,
 )
-
-
-def _longest_common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """The slow obvious twin: by its recursive definition, over prefixes."""
-    table: dict[tuple[int, int], int] = {}
-
-    def length(i: int, j: int) -> int:
-        if i == 0 or j == 0:
-            return 0
-        if (i, j) not in table:
-            same = left[i - 1] == right[j - 1]
-            table[i, j] = length(i - 1, j - 1) + 1 if same else max(length(i - 1, j), length(i, j - 1))
-        return table[i, j]
-
-    return length(len(left), len(right))
-
-
-def _rouge_l_twin(reference: str, answer: str) -> float:
-    wanted, given_ = (re.findall("[a-z0-9]+", text.lower()) for text in (reference, answer))
-    common = _longest_common_subsequence(wanted, given_)
-    if common == 0:
-        return 0.0
-    precision, recall = common / len(given_), common / len(wanted)
-    return 2 * precision * recall / (precision + recall)
-
-
-_WORD = st.sampled_from(["Cat", "cats", "sat,", "on", "a", "mat.", "42", "-", "é"])
-_WORDS = st.lists(_WORD, max_size=12).map(" ".join)
-
-
-@settings(deadline=None)  # the first call imports rouge_score
-@given(reference=_WORDS, answer=_WORDS)
-def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(reference: str, answer: str) -> None:
-    # A handful of float64 operations in another order: a relative error of a few 2e-16.
-    assert rouge_l(reference, answer) == pytest.approx(_rouge_l_twin(reference, answer), rel=1e-14)
-
-
-def test_rouge_l_does_not_stem() -> None:
-    assert rouge_l("cats", "cat") == 0.0
-
-
-@pytest.mark.parametrize(("reference", "answer"), [("", "word"), ("word", ""), ("", ""), ("肺炎", "肺炎")])
-def test_rouge_l_without_latin_words_is_zero(reference: str, answer: str) -> None:
-    assert rouge_l(reference, answer) == 0.0
 
 
 def test_perplexity_of_a_uniform_guess_is_the_number_of_tokens() -> None:

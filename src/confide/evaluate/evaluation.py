@@ -22,8 +22,8 @@ from confide.evaluate.metrics import (
     correct_choice,
     is_exact_match,
     response_text,
-    rouge_l,
 )
+from confide.evaluate.rouge import rouge_l
 from confide.evaluate.scores import ClientScores, Evaluation, Mean, Scores
 from confide.train.forward import TargetScorer
 

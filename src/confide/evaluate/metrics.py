@@ -9,8 +9,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import cache
-from typing import Protocol
 
 from confide.data.choices import LETTERS, choice_letter, named_choice
 from confide.data.examples import Chat, Instruction, Record
@@ -27,18 +25,6 @@ def perplexity(loss: float) -> float:
     50.0
     """
     return math.exp(loss) if loss < 700.0 else math.inf  # exp(709.8) is the largest float64
-
-
-def rouge_l(reference: str, answer: str) -> float:
-    """Gives the ROUGE-L F-measure of an answer against its reference, in [0, 1].
-
-    The longest common subsequence of words over the answer's length (precision) and the reference's (recall), and
-    their harmonic mean. As the `rouge_score` package computes it: lower case, words are runs of a-z and 0-9, **no
-    stemming**, the whole text as one sequence. Texts without such words (other scripts too) score 0.
-
-    Source: Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", section 3.1, with beta = 1.
-    """
-    return float(_rouge_scorer().score(reference, answer)["rougeL"].fmeasure)
 
 
 def is_exact_match(reference: str, answer: str) -> bool:
@@ -119,22 +105,6 @@ def response_text(record: Record) -> str:
     if isinstance(content, Chat):
         return next((message.content for message in reversed(content.messages) if message.role == "assistant"), "")
     return ""
-
-
-class _RougeScorer(Protocol):
-    def score(self, target: str, prediction: str) -> dict[str, "_RougeScore"]: ...
-
-
-class _RougeScore(Protocol):
-    fmeasure: float
-
-
-@cache
-def _rouge_scorer() -> _RougeScorer:
-    from rouge_score.rouge_scorer import RougeScorer  # seconds to import: it brings nltk
-
-    scorer: _RougeScorer = RougeScorer(["rougeL"], use_stemmer=False)
-    return scorer
 
 
 def _after_mark(text: str) -> str:

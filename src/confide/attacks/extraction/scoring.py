@@ -9,9 +9,9 @@ from confide.attacks.extraction.prompts import Split
 from confide.attacks.text_similarity import (
     longest_common_tokens,
     num_matching_prefix,
-    rouge_l,
     token_distance,
 )
+from confide.evaluate.rouge import rouge_l
 
 NEAR_DISTANCE = 0.1
 """Up to this normalised edit distance between tokens a text counts as nearly the same."""
