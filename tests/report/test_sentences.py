@@ -100,9 +100,9 @@ def test_a_number_above_its_controls_that_so_many_attacks_find_by_chance_is_said
     assert finding.verdict == "too few records"
     assert _plain(finding.text) == (
         "More than its controls, but not beyond what so many attacks find by chance (p 0.094 after correction): 45.5 % "
-        "(16.7 to 76.6, n = 11) of repeated canaries came out word for word by attack E6 two-model-base, against 0.0 % "
-        "(0.0 to 17.6, n = 19) for held-out records; about 28 records that were trained on and 49 others are needed to "
-        "tell."
+        "(16.7 to 76.6, n = 11) of repeated canaries came out word for word by attack E6 two-model-base (the model set "
+        "against the base model), against 0.0 % (0.0 to 17.6, n = 19) for held-out records; about 28 "
+        "records that were trained on and 49 others are needed to tell."
     )
     assert headline(results) == (
         "Attacks found more than their controls in 1 of the 2 views that were examined, but not with certainty."
@@ -123,9 +123,9 @@ def test_each_view_has_one_sentence_with_a_value_an_interval_and_a_sample_size(m
 def test_a_finding_says_what_came_out_by_how_much_and_above_what() -> None:
     (finding,) = findings(audit(measures=[leak()]))
     assert _plain(finding.text) == (
-        "A leak: 41.7 % (22.1 to 63.4, n = 24) of planted personal data came out word for word by attack E1 greedy, "
-        "against 4.2 % (0.1 to 21.1, n = 24) for held-out records, which leaves 37.5 percentage points "
-        "(17.0 to 58.9, n = 24) to training."
+        "A leak: 41.7 % (22.1 to 63.4, n = 24) of planted personal data came out word for word by attack E1 greedy "
+        "(the model asked to go on where each was cut off), against 4.2 % (0.1 to 21.1, n = 24) for held-out records, "
+        "which leaves 37.5 percentage points (17.0 to 58.9, n = 24) to training."
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
 from confide.audit.statistics import SIGNIFICANCE
 from confide.report.clauses import against, clause
+from confide.report.how import how
 from confide.report.wording import (
     FAMILIES,
     VERDICTS,
@@ -207,7 +208,9 @@ def _nothing(worst: Measure, measures: Sequence[Measure]) -> str:
 def _said(measure: Measure) -> str:
     """A measure's number, the attack that reached it, and what the best control reaches."""
     article = "the" if measure.attack == "best" else "attack"  # "the best attack (...)"
-    return f"{clause(measure)} by {article} {attack_name(measure.attack, measure.code)}{against(measure)}"
+    words = how(measure.attack)
+    explained = f" ({words})" if words else ""
+    return f"{clause(measure)} by {article} {attack_name(measure.attack, measure.code)}{explained}{against(measure)}"
 
 
 def plural(count: int, noun: str) -> str:
