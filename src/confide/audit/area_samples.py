@@ -6,10 +6,10 @@ from scipy.special import ndtri
 from scipy.stats import binom, binomtest
 
 from confide.attacks.blind import MIN_PER_LABEL
-from confide.audit.samples import plural
 from confide.audit.statistics import SIGNIFICANCE, Interval, clopper_pearson, shortage, tpr_p_value
 from confide.audit.statistics.interval import NORMAL_QUANTILE
 from confide.audit.statistics.sample_size import POWER, hanley_mcneil_variance
+from confide.plural import plural
 
 WORTH_FINDING = 0.75
 """An audit that could not find an AUC of this size says so instead of "no evidence": half of the members for certain,

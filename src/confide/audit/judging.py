@@ -22,8 +22,9 @@ from confide.audit.results import (
     Verdict,
     ViewKind,
 )
-from confide.audit.samples import Sample, plural
+from confide.audit.samples import Sample
 from confide.audit.statistics import SIGNIFICANCE, Difference, Flags, Floats, Interval, times_as_many
+from confide.plural import plural
 
 NO_COINS = "No coins decided who was trained on, so other differences may explain this."
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from confide.audit.statistics import finds_half, records_for_half
+from confide.plural import plural
 
 
 class Sample(Protocol):
@@ -72,8 +73,3 @@ class ShareSample:
             f"{self.num_members} members and {self.num_others} others are too few to find it with "
             f"{plural(num_attacks, 'attack')} if half of the members came out; at least {needed} of each are needed."
         )
-
-
-def plural(count: int, noun: str) -> str:
-    """Writes "1 attack", "3 attacks"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

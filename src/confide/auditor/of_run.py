@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from confide.audit.results import RunFacts
-from confide.audit.samples import plural
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
 from confide.auditor.case import NEVER_REACHED, PASSIVE, Case, Secrets, make_case
@@ -22,6 +21,7 @@ from confide.config.schema import Config
 from confide.data.examples import ClientRecords
 from confide.errors import RunDirectoryError
 from confide.model.lora import AdaptedModel
+from confide.plural import plural
 from confide.records import RoundRecord
 from confide.run import RunDirectory
 from confide.transcript.reader import Transcript

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from confide.files import write_atomic
+from confide.plural import plural
 
 if TYPE_CHECKING:
     from confide.audit.results import AuditResults, Measure
@@ -62,7 +63,7 @@ def _lost(earlier: bytes, later: bytes) -> str:
     missing = {measure.key for measure in before.measures} - now.keys()
     smaller = {one.key for one in before.measures if one.key in now and _has_more(one, now[one.key])}
     found = [
-        f"has {len(keys):,} {_numbers(len(keys))} {what}"
+        f"has {plural(len(keys), 'number')} {what}"
         for keys, what in ((missing, "that this one does not have"), (smaller, "of more records"))
         if keys
     ]
@@ -80,7 +81,3 @@ def _has_more(before: "Measure", after: "Measure") -> bool:
 def _setting(results: "AuditResults", name: str) -> float:
     value = results.settings.get(name)
     return value if isinstance(value, (int, float)) else 0
-
-
-def _numbers(count: int) -> str:
-    return "number" if count == 1 else "numbers"

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from confide.audit.results import AuditResults
 from confide.errors import StorageError, UsageError
+from confide.plural import plural
 from confide.report.advice import Advice, advice
 from confide.report.comparison import HOW_COMPARED, comparison_table, glance_table
 from confide.report.drawing import plotly_script
@@ -26,7 +27,7 @@ from confide.report.palette import (
     DARK_SERIES,
     SERIES,
 )
-from confide.report.sentences import BRACKETS, Finding, findings, guarantee, headline, not_examined, plural, utility
+from confide.report.sentences import BRACKETS, Finding, findings, guarantee, headline, not_examined, utility
 from confide.report.tables import (
     Table,
     facts_tables,

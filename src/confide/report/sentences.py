@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
 from confide.audit.statistics import SIGNIFICANCE
+from confide.plural import plural
 from confide.report.clauses import against, clause
 from confide.report.how import how
 from confide.report.wording import (
@@ -34,7 +35,6 @@ class Finding:
     """What was found from one view.
 
     Attributes:
-        is_hypothetical: whether no party of the run has this view: it is about what if the run were not sealed.
         verdict: the worst of its measures'.
         title: the party.
         text: the sentence.
@@ -42,11 +42,15 @@ class Finding:
     """
 
     view: ViewKind
-    is_hypothetical: bool
     verdict: Verdict
     title: str
     text: str
     worst: Measure
+
+    @property
+    def is_hypothetical(self) -> bool:
+        """Whether no party of the run has this view: it is about what if the run were not sealed."""
+        return self.worst.is_hypothetical
 
 
 def findings(results: AuditResults) -> list[Finding]:
@@ -165,7 +169,6 @@ def _finding(view: ViewKind, measures: Sequence[Measure]) -> Finding:
         text = f"I{WHAT_IF[1:]}, {would} {text[0].lower()}{text[1:]}"
     return Finding(
         view=view,
-        is_hypothetical=worst.is_hypothetical,
         verdict=worst.verdict,
         title=VIEWS[view].title,
         text=text,
@@ -211,11 +214,6 @@ def _said(measure: Measure) -> str:
     words = how(measure.attack)
     explained = f" ({words})" if words else ""
     return f"{clause(measure)} by {article} {attack_name(measure.attack, measure.code)}{explained}{against(measure)}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Writes "1 record", "24 records"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _listed(names: Sequence[str]) -> str:
