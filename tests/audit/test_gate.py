@@ -89,12 +89,20 @@ def test_a_condition_fails_exactly_the_measures_for_which_it_holds(text: str, fa
 def test_a_gate_that_looks_at_nothing_does_not_pass() -> None:
     with pytest.raises(ConfigError, match=r"about nothing that this audit measured.*client\.extraction\.exact"):
         failed_conditions(RESULTS, [parse_condition("coalition.extraction.exact > 0.5")])
-    with pytest.raises(ConfigError, match="about nothing"):  # there is such a measure, and it has no excess
-        failed_conditions(RESULTS, [parse_condition("final.membership.tpr@0.01:excess > 0.5")])
     with pytest.raises(ConfigError, match=r"measured: client\.extraction\.greedy\.personal\.exact, client\.extr"):
         failed_conditions(RESULTS, [parse_condition("client.extraction.greedy.ladder.exact > 0.5")])
     with pytest.raises(ConfigError, match="It measured: nothing"):
         failed_conditions(with_measures(), [parse_condition("client.extraction.exact > 0.5")])
+
+
+def test_an_excess_that_a_measure_does_not_have_is_not_known_beside_those_that_have_one() -> None:
+    """Otherwise a gate on all of an audit's excesses would pass where nothing stood beside the worst number."""
+    bare = AREA.model_copy(update={"attack": "zlib", "excess": None})
+    (line,) = failed_conditions(with_measures(AREA, bare), [parse_condition("final.membership.auc:excess > 0.5")])
+    assert line.startswith(f"final.membership.auc:excess > 0.5: not known. {bare.key} has no excess")
+    lines = failed_conditions(with_measures(AREA, bare), [parse_condition("final.membership.auc:excess > 0.1")])
+    assert [AREA.key in lines[0], bare.key in lines[1]] == [True, True]
+    assert failed_conditions(with_measures(AREA, bare), [parse_condition("final.membership.auc > 0.9")]) == []
 
 
 def missing(population: str = "records", attack: str = "", *metrics: str) -> Unmeasured:

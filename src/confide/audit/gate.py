@@ -33,7 +33,8 @@ class Condition:
     the number is not beyond the bound and the measure's verdict is not "too few records". With that verdict a number
     that is small says nothing, and only an interval that rules a number out decides: `high > B` and `high >= B`
     (`low < B`, `low <= B`) are known not to hold where the interval's end is on the right side of B. All other
-    conditions on such a measure are not known, `leaks > 0` among them: what too few records can show is no leak.
+    conditions on such a measure are not known, `leaks > 0` among them: what too few records can show is no leak. A
+    condition on the excess of a measure that has none, because nothing stands beside it, is not known either.
 
     Attributes:
         text: as given.
@@ -123,20 +124,27 @@ def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) ->
     for condition in conditions:
         about = [measure for measure in results.measures if condition.measures.covers(measure)]
         missing = [one for one in results.unmeasured if condition.measures.may_lack(one)]
-        values = [(measure, value) for measure in about if (value := _part(measure, condition.part)) is not None]
-        if not values and not missing:
+        values = [(measure, _part(measure, condition.part)) for measure in about]
+        if not about and not missing:
             raise ConfigError(
                 f"the condition {condition.text!r} is about nothing that this audit measured. It measured: "
                 f"{_measured(results, condition)}."
             )
         holds = _OPERATORS[condition.comparison]
         failed += [
-            f"{condition.text}: {_found(condition, *pair)}" for pair in values if holds(pair[1], condition.bound)
+            f"{condition.text}: {_found(condition, measure, value)}"
+            for measure, value in values
+            if value is not None and holds(value, condition.bound)
         ]
         unknown = [
             f"{_found(condition, measure, value)}, from too few records to tell: {_why_too_few(measure)}"
             for measure, value in values
-            if not holds(value, condition.bound) and _is_unknown(condition, measure)
+            if value is not None and not holds(value, condition.bound) and _is_unknown(condition, measure)
+        ]
+        unknown += [
+            f"{measure.key} has no {condition.part}: nothing stands beside it to take off"
+            for measure, value in values
+            if value is None
         ]
         unknown += [f"{_named(one)}: {one.reason}" for one in missing]
         if unknown:
