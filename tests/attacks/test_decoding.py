@@ -9,7 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from confide.attacks.decoding import DecodingScheme, draw_log_probabilities
-from confide.evaluate.generation import Sampling, evaluation_mode, generate_answers
+from confide.evaluate.generation import Sampling, generate_answers
+from confide.model.evaluation_mode import evaluation_mode
 
 VOCABULARY = 61
 PROMPT = [7, 8, 9, 10]

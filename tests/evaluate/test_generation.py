@@ -6,7 +6,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from confide.errors import UsageError
-from confide.evaluate.generation import Answer, Sampling, end_token_ids, evaluation_mode, generate_answers
+from confide.evaluate.generation import Answer, Sampling, end_token_ids, generate_answers
+from confide.model.evaluation_mode import evaluation_mode
 
 VOCABULARY = 61
 END = 60

@@ -15,19 +15,18 @@ from confide.data.examples import TokenizedExample
 from confide.train.forward import TargetScorer
 
 VOCABULARY = 50
+_SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
 
 
 def llama() -> torch.nn.Module:
-    model: torch.nn.Module = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-        )
-    )
+    model: torch.nn.Module = LlamaForCausalLM(LlamaConfig(**_SHAPE))
     return model
 
 
@@ -42,12 +41,7 @@ def gemma2(cap: float = 0.05) -> torch.nn.Module:
     """Caps its logits softly behind the output layer, so the output layer alone does not give them."""
     model: torch.nn.Module = Gemma2ForCausalLM(
         Gemma2Config(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
+            **_SHAPE,
             head_dim=8,
             final_logit_softcapping=cap,
         )
@@ -59,12 +53,7 @@ def granite() -> torch.nn.Module:
     """Divides its logits by a number so near to 1 that bfloat16 hardly tells."""
     model: torch.nn.Module = GraniteForCausalLM(
         GraniteConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
+            **_SHAPE,
             logits_scaling=1.01,
         )
     )
@@ -84,12 +73,7 @@ def gemma3() -> torch.nn.Module:
     """Looks back only so far in most layers: what such a layer keeps of a beginning is its last few tokens."""
     model: torch.nn.Module = Gemma3ForCausalLM(
         Gemma3TextConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            num_key_value_heads=1,
+            **_SHAPE | {"num_hidden_layers": 3},
             head_dim=8,
             sliding_window=5,
             layer_types=["sliding_attention", "full_attention", "sliding_attention"],

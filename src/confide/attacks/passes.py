@@ -24,7 +24,8 @@ from confide.attacks.token_stats import TokenStats
 from confide.data.batches import collate
 from confide.data.examples import TokenizedExample
 from confide.errors import NonFiniteLossError
-from confide.evaluate.generation import Answer, Sampling, end_token_ids, evaluation_mode, generate_answers
+from confide.evaluate.generation import Answer, Sampling, end_token_ids, generate_answers
+from confide.model.evaluation_mode import evaluation_mode
 from confide.model.load import pad_token_id
 from confide.model.lora import AdaptedModel
 from confide.train.forward import TargetScorer

@@ -14,6 +14,7 @@ import torch
 
 from confide.errors import UsageError
 from confide.model.context import max_positions
+from confide.model.evaluation_mode import evaluation_mode
 from confide.seeds import derive_seed
 
 
@@ -121,18 +122,6 @@ def end_token_ids(module: torch.nn.Module, stop_ids: Sequence[int]) -> tuple[int
     named = config.eos_token_id if config is not None else None
     listed = [] if named is None else [named] if isinstance(named, int) else named
     return tuple(sorted({*stop_ids, *listed}))
-
-
-@contextmanager
-def evaluation_mode(module: torch.nn.Module) -> Iterator[None]:
-    """Runs the body without dropout and without gradients, then puts the module's mode back."""
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():  # not inference_mode: its tensors may not enter a later training step
-            yield
-    finally:
-        module.train(was_training)
 
 
 def device_of(module: torch.nn.Module) -> torch.device:

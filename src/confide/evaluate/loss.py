@@ -6,8 +6,9 @@ import numpy as np
 
 from confide.data.batches import collate
 from confide.data.examples import TokenizedExample
-from confide.evaluate.generation import device_of, evaluation_mode
+from confide.evaluate.generation import device_of
 from confide.evaluate.scores import ExampleLosses
+from confide.model.evaluation_mode import evaluation_mode
 from confide.train.forward import TargetScorer
 
 

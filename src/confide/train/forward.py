@@ -15,6 +15,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch.nn.functional import cross_entropy, linear_cross_entropy
 
 from confide.data.batches import Batch
+from confide.model.evaluation_mode import evaluation_mode
 from confide.model.kept_tokens import keeps_each_token, repeat_for
 
 _PROBE_TOKENS = 4
@@ -153,13 +154,10 @@ class TargetScorer:
         # attention takes its fastest path. What the padding positions themselves compute is never read.
         return self._decoder(input_ids=input_ids, use_cache=False).last_hidden_state
 
-    @torch.no_grad()
     def _reads_on(self) -> bool:
         if self._head is None:
             return False
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluation_mode(self.model):
             ids = torch.arange(_PROBE_TOKENS, device=self._head.weight.device)
             kept = getattr(self._decoder(input_ids=ids[None, :2], use_cache=True), "past_key_values", None)
             if not keeps_each_token(kept):
@@ -173,19 +171,14 @@ class TargetScorer:
             # place, or not seen, changes a state by a good part of its length.
             room = torch.finfo(expected.dtype).eps ** 0.5
             return bool((found - expected).float().norm() <= room * expected.float().norm())
-        finally:
-            self.model.train(was_training)
 
-    @torch.no_grad()
     def _head_alone_gives_logits(self) -> bool:
         # A quantised or adapted output layer, or a decoder that transformers does not know apart, takes the whole way.
         if self._decoder is self.model or type(self._head) is not torch.nn.Linear:
             return False
         if any(getattr(self._config, name, None) is not None for name in _BEHIND_THE_HEAD):
             return False
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluation_mode(self.model):
             ids = torch.arange(_PROBE_TOKENS, device=self._head.weight.device)[None, :]
             mask = torch.ones_like(ids)
             whole = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -194,8 +187,6 @@ class TargetScorer:
             # more, a cap or a factor would pass for a rounding in bfloat16, whose eps is 0.8 %.
             room = 2 * torch.finfo(whole.dtype).eps * float(whole.abs().max())
             return bool((apart.float() - whole.float()).abs().max() <= room)
-        finally:
-            self.model.train(was_training)
 
 
 class _Config(Protocol):

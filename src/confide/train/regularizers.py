@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from confide.data.batches import Batch
+from confide.model.evaluation_mode import evaluation_mode
 from confide.train.forward import TargetScorer
 
 Regularizer = Literal["none", "prox", "kl", "l2"]
@@ -76,17 +77,11 @@ class KlReferences:
     scorer: TargetScorer
     contexts: Sequence[Callable[[], AbstractContextManager[None]]]
 
-    @torch.no_grad()
     def states(self, batch: Batch) -> list[Tensor]:
         """States of every reference at the batch's targets; to be called before the model's own forward pass."""
-        module = self.scorer.model
-        was_training = module.training
-        module.eval()  # a reference is the model as it answers, without dropout
-        try:
+        with evaluation_mode(self.scorer.model):  # a reference is the model as it answers, without dropout
             found = []
             for context in self.contexts:
                 with context():
                     found.append(self.scorer.states(batch)[0])
             return found
-        finally:
-            module.train(was_training)

@@ -14,7 +14,7 @@ from confide.attacks.extraction.probabilistic import (
 )
 from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
-from confide.evaluate.generation import evaluation_mode
+from confide.model.evaluation_mode import evaluation_mode
 from confide.model.lora import AdaptedModel
 from confide.update import Vector
 from tests.attacks.extraction.conftest import TRAINED, CandidateMaker

@@ -16,7 +16,8 @@ from confide.attacks.extraction.two_model import (
     sweep,
 )
 from confide.errors import LayoutMismatchError, UsageError
-from confide.evaluate.generation import Answer, Sampling, evaluation_mode, generate_answers
+from confide.evaluate.generation import Answer, Sampling, generate_answers
+from confide.model.evaluation_mode import evaluation_mode
 from confide.model.load import load_base_model
 from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
 from confide.seeds import derive_seed, stream

@@ -11,7 +11,8 @@ from confide.attacks.extraction.zero_input import begin_tokens, best_texts, gene
 from confide.attacks.passes import Passes
 from confide.attacks.text_similarity import TextIndex
 from confide.errors import ModelError
-from confide.evaluate.generation import Sampling, evaluation_mode
+from confide.evaluate.generation import Sampling
+from confide.model.evaluation_mode import evaluation_mode
 from confide.model.lora import AdaptedModel
 from confide.update import Vector
 from tests.attacks.extraction.conftest import TRAINED

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from confide.attacks.decoding import DecodingScheme
 from confide.errors import UsageError
-from confide.evaluate.generation import Answer, device_of, evaluation_mode
+from confide.evaluate.generation import Answer, device_of
 from confide.model.context import max_positions
+from confide.model.evaluation_mode import evaluation_mode
 from confide.model.load import pad_token_id
 from confide.model.lora import AdaptedModel
 from confide.seeds import derive_seed
