@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,6 +95,42 @@ def sole_maker(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those it stands in, where they are not there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
+class HeldFolder:
+    """A folder by its descriptor and not by its name: who holds it has no path to what lies beside it.
+
+    Raises:
+        StorageError: there is no such folder, or it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def open(self, name: str, flags: int) -> int:
+        """Opens what lies in it, by its name within the folder; an opener for the builtin `open`."""
+        return os.open(name, flags, 0o666, dir_fd=self.descriptor)
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes."""
+        with open(name, "rb", opener=self.open) as file:
+            return file.read()
 
 
 def sync_tree(folder: Path) -> None:

@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import uuid
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from confide.files import storage_error
+from confide.files import HeldFolder, make_folder, storage_error
 
 Column = npt.NDArray[Any]
 Entry = Mapping[str, Column]
@@ -123,12 +122,8 @@ class _Folder:
     """A folder with one folder per model in it, by its descriptor and not by its name."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise storage_error(path, error) from error
-        weakref.finalize(self, os.close, self._descriptor)
+        make_folder(path)
+        self._held = HeldFolder(path)
 
     def names(self, model: str) -> list[str]:
         """The files of a model."""
@@ -140,8 +135,7 @@ class _Folder:
 
     def read(self, model: str, name: str) -> bytes:
         """All bytes of a file."""
-        with open(f"{model}/{name}", "rb", opener=self._open) as file:
-            return file.read()
+        return self._held.read(f"{model}/{name}")
 
     def write(self, model: str, name: str, content: bytes) -> None:
         """Writes a file as `write_atomic` does: a temporary sibling, fsync, rename, fsync of the folder.
@@ -152,28 +146,25 @@ class _Folder:
         path, temporary = f"{model}/{name}", f"{model}/.tmp-{uuid.uuid4().hex}-{name}"
         try:
             with suppress(FileExistsError):
-                os.mkdir(model, dir_fd=self._descriptor)
-            with open(temporary, "wb", opener=self._open) as file:
+                os.mkdir(model, dir_fd=self._held.descriptor)
+            with open(temporary, "wb", opener=self._held.open) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            os.replace(temporary, path, src_dir_fd=self._held.descriptor, dst_dir_fd=self._held.descriptor)
             with self._of_model(model) as folder:
                 if folder is not None:
                     os.fsync(folder)
         except OSError as error:
             with suppress(FileNotFoundError, NotADirectoryError):
-                os.unlink(temporary, dir_fd=self._descriptor)
+                os.unlink(temporary, dir_fd=self._held.descriptor)
             raise storage_error(Path(path), error) from error
-
-    def _open(self, path: str, flags: int) -> int:
-        return os.open(path, flags, 0o666, dir_fd=self._descriptor)
 
     @contextmanager
     def _of_model(self, model: str) -> Iterator[int | None]:
         """The descriptor of a model's folder; None if there is none."""
         try:
-            folder = self._open(model, os.O_RDONLY | os.O_DIRECTORY)
+            folder = self._held.open(model, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             yield None
             return

@@ -11,7 +11,8 @@ from torch import Tensor
 from confide.attacks.decoding import DecodingScheme
 from confide.attacks.families import Family, divide_into_families
 from confide.attacks.token_columns import token_columns
-from confide.data.batches import Batch
+from confide.data.batches import Batch, collate
+from confide.data.examples import TokenizedExample
 from confide.model.load import pad_token_id
 from confide.model.lora import AdaptedModel
 from confide.train.forward import TargetScorer
@@ -76,20 +77,20 @@ class TokenReader:
 
     def _read_batch(self, records: Sequence[Tokens]) -> Iterator[Columns]:
         """One pass over whole records."""
-        ids, is_token = self._padded(records)
-        states, targets = self._scorer.states(Batch(input_ids=ids, attention_mask=is_token.long(), loss_mask=is_token))
+        states, targets = self._scorer.states(self._collate(records))
         return _cut(self._columns(states, targets), [record.size - 1 for record in records])
 
     def _read_family(self, records: Sequence[Tokens], num_shared: int) -> Iterator[Columns]:
         """One pass over what records begin with, and one over the rest of all of them."""
         beginning = torch.from_numpy(records[0][:num_shared]).to(self._device)
-        ends, is_token = self._padded([record[num_shared:] for record in records])
-        of_beginning, of_ends = self._scorer.family_states(beginning, ends)
+        ends = self._collate([record[num_shared:] for record in records])
+        of_beginning, of_ends = self._scorer.family_states(beginning, ends.input_ids)
         # The last token of the beginning is what each record's first own token is predicted from.
         last = of_beginning[-1].expand(len(records), 1, -1)
-        states = torch.cat([last, of_ends[:, :-1]], dim=1)[is_token]
+        states = torch.cat([last, of_ends[:, :-1]], dim=1)[ends.loss_mask]
         shared = self._columns(of_beginning[:-1], beginning[1:])
-        own = _cut(self._columns(states, ends[is_token]), [record.size - num_shared for record in records])
+        targets, sizes = ends.input_ids[ends.loss_mask], [record.size - num_shared for record in records]
+        own = _cut(self._columns(states, targets), sizes)
         return ({name: np.concatenate([shared[name], one[name]]) for name in shared} for one in own)
 
     def _columns(self, states: Tensor, targets: Tensor) -> Columns:
@@ -100,12 +101,12 @@ class TokenReader:
         ]
         return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
 
-    def _padded(self, records: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
-        """Token ids padded on the right, and which of them are tokens; shape (num_records, longest)."""
-        rows = [torch.from_numpy(record) for record in records]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._pad_id)
-        sizes = torch.tensor([row.numel() for row in rows])
-        return ids.to(self._device), (torch.arange(ids.shape[1]) < sizes[:, None]).to(self._device)
+    def _collate(self, records: Sequence[Tokens]) -> Batch:
+        """Whole records side by side: every token is a target."""
+        examples = [
+            TokenizedExample(record_id="", input_ids=record, loss_mask=np.ones(record.size, bool)) for record in records
+        ]
+        return collate(examples, pad_token_id=self._pad_id).to(self._device)
 
 
 def _cut(columns: Columns, sizes: Sequence[int]) -> Iterator[Columns]:

@@ -58,7 +58,9 @@ CURVES: Mapping[Family, tuple[str, ...]] = MappingProxyType(
 )
 """Every metric that a curve over rounds may have."""
 
-_ASKED_AS: Mapping[ViewKind, str] = MappingProxyType({"sealed-server": "server"})
+ASKED_AS: Mapping[ViewKind, str] = MappingProxyType({"sealed-server": "server"})
+"""What `audit.views` calls a view, where that is not its name."""
+
 _WHOLE = "VIEW.FAMILY.ATTACK.POPULATION.METRIC"
 _FORMS = f"VIEW.FAMILY.METRIC, or {_WHOLE} as the report names it"
 _Choice = TypeVar("_Choice", bound=str)
@@ -112,7 +114,7 @@ class MeasureName:
         Raises:
             ConfigError: the view or the family is not among them.
         """
-        view = _ASKED_AS.get(self.view, self.view)
+        view = ASKED_AS.get(self.view, self.view)
         for kind, name, asked in (("view", view, views), ("attack", self.family, families)):
             if name not in asked:
                 raise ConfigError(

@@ -4,15 +4,13 @@ Views hold what reads them and must not lead back to the run, so what reads an a
 folder by its name within an opened one, see `confide.attacks.pass_store`.
 """
 
-import os
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from confide.errors import NonFiniteUpdateError
-from confide.files import storage_error
+from confide.files import HeldFolder
 from confide.model.adapter_files import parse_adapter
 from confide.model.lora import AdaptedModel
 from confide.update import Layout, Vector
@@ -36,7 +34,7 @@ class Adapters:
 
     def __init__(self, model: AdaptedModel, folders: Mapping[int, Path], *, rounds_per_attack: int) -> None:
         paths = {number: folder.resolve() for number, folder in folders.items()}
-        opened = {path: _Folder(path) for path in {one.parent for one in paths.values()}}
+        opened = {path: HeldFolder(path) for path in {one.parent for one in paths.values()}}
         self._readers = {
             number: _Reader(opened[path.parent], path, model.layout, model.base.name) for number, path in paths.items()
         }
@@ -66,26 +64,10 @@ class Adapters:
         return self._readers[number]()
 
 
-class _Folder:
-    """The folder that adapters' folders stand in, by its descriptor and not by its name."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise storage_error(path, error) from error
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def read(self, name: str) -> bytes:
-        """A file's bytes, by its name within the folder."""
-        with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=self._descriptor), "rb") as file:
-            return file.read()
-
-
 class _Reader:
     """One adapter, once it was asked for."""
 
-    def __init__(self, inside: _Folder, path: Path, layout: Layout, base_name: str) -> None:
+    def __init__(self, inside: HeldFolder, path: Path, layout: Layout, base_name: str) -> None:
         self._inside = inside
         self._name = path.name
         self._called = f"{path.parent.name}/{path.name}"  # in messages

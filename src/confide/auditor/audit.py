@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from confide.attacks.view import View
 from confide.audit.exposure import audit_exposure
 from confide.audit.extraction import TOP_K, ExtractionSettings, audit_extraction
 from confide.audit.judging import Findings
+from confide.audit.measure_names import ASKED_AS
 from confide.audit.membership import audit_membership
 from confide.audit.reported import audit_reported
-from confide.audit.results import AuditResults, ViewKind
+from confide.audit.results import AuditResults
 from confide.audit.truth import Population
 from confide.audit.updates import audit_updates, rows_of
 from confide.audit.users import audit_users
@@ -32,12 +33,10 @@ from confide.auditor.request import AuditRequest
 from confide.auditor.shadows import ShadowModels, train_shadows, training_of
 from confide.auditor.views import MOST_UPDATE_ROUNDS
 from confide.errors import UsageError
-from confide.files import storage_error, write_atomic
+from confide.files import make_folder, storage_error, write_atomic
 from confide.model.lora import AdaptedModel
 
 _KEY_BYTES = 32
-_CALLED: Mapping[ViewKind, str] = {"sealed-server": "server"}
-"""What `audit.views` calls a view, where that is not its name."""
 
 
 def audit_run(
@@ -114,7 +113,7 @@ class _Audit:
                 "--attack and --view."
             )
         self._folder = results_path(audited.folder).parent
-        _make(self._folder)
+        make_folder(self._folder)
         self._redaction_key = _kept_key(self._folder / "redaction.key")
         self._passes = Passes(
             audited.model, self._folder / "cache", batch_size=audited.config.evaluate.batch_size, schemes=(TOP_K,)
@@ -253,7 +252,7 @@ class _Audit:
         population, truth = by_name.get(KIND) or audited.case.populations[0], audited.case.truth
         population = _at_most(population, audited.config.audit.records_per_attack)
         findings = audit_updates(
-            [row for row in rows if _CALLED.get(row.view, row.view) in wanted],
+            [row for row in rows if ASKED_AS.get(row.view, row.view) in wanted],
             self._passes,
             population,
             truth,
@@ -273,13 +272,6 @@ def _at_most(population: Population, per_client: int) -> Population:
         if taken[candidate.owner] <= per_client:
             chosen.append(candidate)
     return replace(population, candidates=tuple(chosen), lower=None)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
 
 
 def _kept_key(path: Path) -> bytes:

