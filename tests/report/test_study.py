@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from confide.audit.results import Estimate
 from confide.errors import UsageError
 from confide.report.differences import compare
 from confide.report.study import curve_markdown, measures_markdown
@@ -31,6 +32,14 @@ def test_a_row_per_measure_has_each_runs_numbers_and_the_paired_change_from_the_
     assert f"change: {interval(change.members)}" in row[2]
     assert change.members.value == pytest.approx(-0.6)
     assert [one[0] for one in utility] == ["held-out loss", "base held-out loss"]
+
+
+def test_the_change_of_a_records_loss_has_a_row_where_a_run_has_one() -> None:
+    first, second = paired_audits()
+    change = Estimate(value=-1.5, low=-1.75, high=-1.25, num=18)
+    measured = second.model_copy(update={"run": second.run.model_copy(update={"utility_change": change})})
+    *_, row = cells(measures_markdown([first, measured], ["plain", "kl"], [EXACT]))
+    assert row == ["change of a held-out record's loss", "", f"{interval(change)}, n = 18"]
 
 
 def test_a_measure_that_one_run_lacks_is_said_to_be_missing() -> None:

@@ -28,9 +28,8 @@ def study_command(
 
     Variant V is the run NAME-V in run.folder. What is there is not done again: a variant that was trained is audited,
     one that was stopped goes on, so that a study that was interrupted is continued by the same command. One that was
-    audited with other attacks than the file now asks for is audited again. Tables are
-    printed as Markdown; the page with everything is run.folder/NAME.html. Variants with the same data and seed are
-    compared record by record.
+    audited with other attacks than the file now asks for is audited again. Tables are printed as Markdown; the page
+    with everything is run.folder/NAME.html. Variants with the same data and seed are compared record by record.
 
     Examples:
       confide study examples/leakage-small.toml

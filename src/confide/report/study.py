@@ -92,7 +92,7 @@ def _utility(runs: Sequence[AuditResults]) -> list[list[str]]:
         for name in names
     ]
     changes = [results.run.utility_change for results in runs]
-    if any(changes):
+    if any(one is not None for one in changes):
         rows.append(
             [
                 "change of a held-out record's loss",
