@@ -112,6 +112,17 @@ def test_unit_interval_of_nothing_is_clopper_pearsons() -> None:
     assert unit_mean_interval([1.0] * 12) == clopper_pearson(12, 12)
 
 
+@pytest.mark.parametrize("value", [0.2, 0.5])
+def test_values_that_are_all_alike_leave_room_for_others(value: float) -> None:
+    """Thirty equal texts say that most are so, and not that no text is another."""
+    found = unit_mean_interval([value] * 30)
+    assert found.value == pytest.approx(value)
+    assert found.low < value - 0.1
+    assert found.high > value + 0.1
+    near = unit_mean_interval([value] * 29 + [value + 1e-9])
+    assert near.high - near.low < 1e-6  # values that differ have their own spread
+
+
 def test_values_outside_the_unit_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rouge_l range from 0 to 1.5, expected 0 to 1"):
         unit_mean_interval([0.0, 1.5], name="rouge_l")

@@ -58,6 +58,7 @@ def unit_mean_interval(values: npt.ArrayLike, *, name: str = "values") -> Interv
         - Where the sum is near 0 or near the number of records (`MIN_EXPECTED`), where t intervals are far too short
           or have no width at all, the interval is Clopper and Pearson's of that sum. For all values 0 this holds for
           every distribution: a value in [0, 1] with mean m is above 0 with probability at least m.
+        - So it is where all values are alike: a t interval of those has no width, however few they are.
 
     Raises:
         DataError, RunError, ValueError: as `checked_vector`; ValueError also for values outside [0, 1].
@@ -66,7 +67,7 @@ def unit_mean_interval(values: npt.ArrayLike, *, name: str = "values") -> Interv
     if given.min() < 0 or given.max() > 1:
         raise ValueError(f"{name} range from {given.min():g} to {given.max():g}, expected 0 to 1")
     mean = float(given.mean())
-    if given.size * min(mean, 1 - mean) < MIN_EXPECTED:
+    if given.size * min(mean, 1 - mean) < MIN_EXPECTED or given.min() == given.max():
         low, high = binomial_bounds(mean * given.size, given.size, confidence=CONFIDENCE)
         return Interval(value=mean, low=min(low, mean), high=max(high, mean), num=given.size)
     found = mean_interval(given, name=name)
