@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from confide.attacks.blind import STANDARD_ERROR_FACTOR
-from confide.audit.area_samples import AreaSample
+from confide.audit.area_samples import NEEDS_BLIND, AreaSample
 from confide.audit.areas import area, blind_control, comparable, low_end, roc
 from confide.audit.judging import Subject, judge, raw_p_value
 from confide.audit.statistics import Interval, auc
@@ -56,10 +56,10 @@ def test_a_blind_baseline_that_is_better_gives_a_large_p_value_and_not_a_small_o
     assert found.differences["blind"].p_value > 0.99
 
 
-def test_without_a_blind_baseline_a_finding_is_barred() -> None:
+def test_without_a_blind_baseline_a_finding_lacks_it_for_want_of_records() -> None:
     labels, scores = drawn(3, effect=5.0)
     for found in (area(subject(labels), scores, None), low_end(subject(labels), scores, None, max_fpr=0.5)):
-        assert found.barred
+        assert (found.barred, found.lacking) == ("", NEEDS_BLIND)
         assert found.sample.shortage(1)
         assert "blind" not in found.controls
 

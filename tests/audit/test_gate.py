@@ -1,6 +1,9 @@
+import re
+
 import pytest
 
 from confide.audit.gate import check_asked, failed_conditions, parse_condition
+from confide.audit.measure_names import METRICS
 from confide.audit.results import AuditResults, Estimate, Measure, Unmeasured
 from confide.errors import ConfigError
 from tests.report.audits import audit, estimate, measure
@@ -63,6 +66,59 @@ def test_what_is_no_condition_is_refused_with_the_reason(text: str, message: str
 
 
 @pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        ("final.membership.auc > 80", "an AUC lies in [0, 1]"),
+        ("final.membership.auc > 1", "an AUC lies in [0, 1]"),
+        ("final.membership.auc < 0", "an AUC lies in [0, 1]"),
+        ("final.membership.auc <= -0.01", "an AUC lies in [0, 1]"),
+        ("final.membership.tpr@0.01 >= 1.01", "tpr@0.01 lies in [0, 1]"),
+        ("client.extraction.exact:high > 1.1", "the high end of exact lies in [0, 1]"),
+        ("client.extraction.greedy.ladder.exact:low < 0", "the low end of exact lies in [0, 1]"),
+        ("client.extraction.exact:excess > 1", "excess lies in [-1, 1]"),
+        ("client.extraction.rouge_l:excess < -1", "excess lies in [-1, 1]"),
+        ("client.extraction.gain > 1", "gain lies in [-1, 1]"),
+        ("client.extraction.gain_max:excess > 2", "excess lies in [-2, 2]"),
+        ("client.exposure.exposure < 0", "exposure is never below 0"),
+        ("client.exposure.exposure:leaks > 1", "leaks lies in [0, 1]"),
+        ("final.membership.auc:leaks >= 2", "leaks lies in [0, 1]"),
+    ],
+)
+def test_a_condition_that_no_number_can_fulfil_is_refused_and_says_why(condition: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"the condition {condition!r} can never hold: {why}.")):
+        parse_condition(condition)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "final.membership.auc >= 1",
+        "final.membership.auc <= 0",
+        "final.membership.auc >= -5",  # always holds, which shows
+        "client.extraction.exact > 0.99",
+        "client.extraction.exact:low <= 0",
+        "client.extraction.exact:leaks >= 1",
+        "client.extraction.exact:excess > -1",
+        "client.extraction.exact:excess < 0",
+        "client.extraction.gain < 0",
+        "client.extraction.gain:high > 1",  # the interval of a mean of differences knows no bounds
+        "client.extraction.longest_run > 50",
+        "client.extraction.efficiency > 1",
+        "client.exposure.exposure > 80",
+        "client.exposure.exposure:excess < -80",
+    ],
+)
+def test_a_condition_that_can_hold_is_taken(text: str) -> None:
+    assert parse_condition(text).text == text
+
+
+def test_every_metric_has_a_range_in_which_a_gate_can_lie() -> None:
+    for family, metrics in METRICS.items():
+        for metric in metrics:
+            assert parse_condition(f"final.{family}.{metric} > 0.5").bound == 0.5
+
+
+@pytest.mark.parametrize(
     ("text", "failing"),
     [
         ("client.extraction.exact > 0.2", [GREEDY]),
@@ -119,8 +175,8 @@ def missing(population: str = "records", attack: str = "", *metrics: str) -> Unm
 def test_a_gate_does_not_pass_on_what_there_were_too_few_records_for() -> None:
     """Another population's number is far from the bound; of the one without nobody knows."""
     results = RESULTS.model_copy(update={"unmeasured": [missing()]})
-    (line,) = failed_conditions(results, [parse_condition("client.extraction.exact > 2")])
-    assert line.startswith("client.extraction.exact > 2: not known. client.extraction.records: ")
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.exact > 0.9")])
+    assert line.startswith("client.extraction.exact > 0.9: not known. client.extraction.records: ")
     assert "1 members and 0 others" in line
     # What holds is said as well, and other families and views are not held up.
     assert len(failed_conditions(results, [parse_condition("client.extraction.exact:leaks > 0")])) == 2
@@ -132,20 +188,20 @@ def test_a_gate_does_not_pass_on_what_there_were_too_few_records_for() -> None:
 
 def test_what_is_not_known_of_many_is_said_once() -> None:
     results = RESULTS.model_copy(update={"unmeasured": [missing(name) for name in ("records", "ladder", "personal")]})
-    (line,) = failed_conditions(results, [parse_condition("client.extraction.exact > 2")])
-    assert line.startswith("client.extraction.exact > 2: not known. client.extraction.records: ")
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.exact > 0.9")])
+    assert line.startswith("client.extraction.exact > 0.9: not known. client.extraction.records: ")
     assert line.endswith("needed. So it is with 2 more.")
 
 
 def test_an_attack_that_did_not_run_holds_up_its_own_numbers_alone() -> None:
     results = RESULTS.model_copy(update={"unmeasured": [missing("personal", "own-prefix", "coverage", "efficiency")]})
-    (line,) = failed_conditions(results, [parse_condition("client.extraction.coverage > 2")])
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.coverage > 0.9")])
     assert "client.extraction.own-prefix.personal" in line
-    assert failed_conditions(results, [parse_condition("client.extraction.exact > 2")]) == []
-    (line,) = failed_conditions(results, [parse_condition("client.extraction.own-prefix.personal.coverage > 2")])
+    assert failed_conditions(results, [parse_condition("client.extraction.exact > 0.9")]) == []
+    (line,) = failed_conditions(results, [parse_condition("client.extraction.own-prefix.personal.coverage > 0.9")])
     assert "not known" in line
     with pytest.raises(ConfigError, match="about nothing"):  # what is missing is another population's
-        failed_conditions(results, [parse_condition("client.extraction.own-prefix.ladder.coverage > 2")])
+        failed_conditions(results, [parse_condition("client.extraction.own-prefix.ladder.coverage > 0.9")])
 
 
 NEED = "3 members and 4 others; at least 10 of each are needed."
@@ -195,6 +251,42 @@ def test_what_an_interval_rules_out_is_known_from_few_records_too(text: str) -> 
     assert failed_conditions(with_measures(FEW), [parse_condition(text)]) == []
 
 
+UNEXPLAINED = AREA.model_copy(update={"verdict": "unexplained", "caveat": "No coins decided."})
+
+
+@pytest.mark.parametrize("comparison", ["> 0", ">= 1", "<= 0", "< 1"])
+def test_whether_what_is_unexplained_leaks_is_not_known(comparison: str) -> None:
+    text = f"final.membership.auc:leaks {comparison}"
+    (line,) = failed_conditions(with_measures(UNEXPLAINED), [parse_condition(text)])
+    assert line.startswith(f"{text}: not known. {UNEXPLAINED.key} is beyond its controls, and may be a leak: ")
+    assert line.endswith("No coins decided.")
+
+
+@pytest.mark.parametrize(
+    ("part", "number"), [("", AREA.members.value), (":low", AREA.members.low), (":high", AREA.members.high)]
+)
+def test_the_numbers_of_what_is_unexplained_are_known(part: str, number: float) -> None:
+    for by, num_failing in ((-0.01, 1), (0.01, 0)):
+        condition = parse_condition(f"final.membership.auc{part} > {number + by}")
+        assert len(failed_conditions(with_measures(UNEXPLAINED), [condition])) == num_failing
+    assert (
+        len(failed_conditions(with_measures(UNEXPLAINED), [parse_condition("final.membership.auc:excess > 0.1")])) == 1
+    )
+    assert failed_conditions(with_measures(UNEXPLAINED), [parse_condition("final.membership.auc:excess > 0.3")]) == []
+
+
+def test_no_condition_passes_on_an_audit_with_doubts_and_what_holds_is_still_said() -> None:
+    results = with_measures(GREEDY, PREFIX, FEW, AREA).model_copy(update={"doubts": ["Swapped.", "Another base."]})
+    for text in ("client.extraction.exact > 0.9", "final.membership.auc:leaks > 0"):
+        assert failed_conditions(results, [parse_condition(text)]) == [f"{text}: not known. Swapped."]
+    text = "client.extraction.exact > 0.28"
+    held, unknown = failed_conditions(results, [parse_condition(text)])
+    assert GREEDY.key in held
+    assert unknown == f"{text}: not known. Swapped."
+    with pytest.raises(ConfigError, match="about nothing"):
+        failed_conditions(results, [parse_condition("client.exposure.exposure > 1")])
+
+
 def test_one_measure_of_too_few_records_fails_a_gate_that_all_others_pass() -> None:
     (line,) = failed_conditions(with_measures(PREFIX, FEW, AREA), [parse_condition("client.extraction.exact > 0.9")])
     assert FEW.key in line
@@ -203,12 +295,12 @@ def test_one_measure_of_too_few_records_fails_a_gate_that_all_others_pass() -> N
 
 def test_conditions_on_what_is_not_asked_for_are_refused_before_an_audit() -> None:
     asked = {"views": ("final", "server"), "families": ("membership", "updates")}
-    fine = ["final.membership.auc > 1", "sealed-server.updates.auc > 1", "server.updates.auc > 1"]
+    fine = ["final.membership.auc >= 1", "sealed-server.updates.auc >= 1", "server.updates.auc >= 1"]
     check_asked([parse_condition(text) for text in fine], **asked)
-    with pytest.raises(ConfigError, match=r"'client.membership.auc > 1' is about the view 'client'.*final, server"):
-        check_asked([parse_condition("client.membership.auc > 1")], **asked)
+    with pytest.raises(ConfigError, match=r"'client.membership.auc >= 1' is about the view 'client'.*final, server"):
+        check_asked([parse_condition("client.membership.auc >= 1")], **asked)
     with pytest.raises(ConfigError, match=r"is about the attack 'extraction'.*membership, updates"):
-        check_asked([parse_condition("final.extraction.exact > 1")], **asked)
+        check_asked([parse_condition("final.extraction.exact >= 1")], **asked)
 
 
 def test_every_condition_is_looked_at() -> None:

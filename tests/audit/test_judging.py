@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,9 +20,10 @@ class FixedSample:
     num_members: int = 11
     num_others: int = 19
     most_attacks: int
+    few: str = TOO_FEW
 
     def shortage(self, num_attacks: int) -> str:
-        return "" if num_attacks <= self.most_attacks else TOO_FEW
+        return "" if num_attacks <= self.most_attacks else self.few
 
 
 numbers = st.floats(-1, 1)
@@ -52,6 +54,7 @@ def findings(draw: st.DrawFn) -> Found:
         },
         sample=FixedSample(most_attacks=draw(st.integers(0, 3))),
         barred=draw(st.sampled_from(["", "", "Never here."])),
+        lacking=draw(st.sampled_from(["", "", "Nothing beside it.", TOO_FEW])),
         note=draw(st.sampled_from(["", "A note."])),
     )
 
@@ -71,25 +74,37 @@ def test_leak_is_said_exactly_where_everything_else_is_ruled_out(
         and p_adjusted is not None
         and p_adjusted < SIGNIFICANCE
     )
-    may_leak = is_randomised and not found.barred
-    assert (measure.verdict == "leak") == (is_ruled_out and may_leak)
-    if measure.verdict != "leak":
-        shortage = found.sample.shortage(num_attacks)
-        assert (measure.verdict == "too few records") == bool(shortage)
+    is_barred = bool(found.barred) or not is_randomised
+    shortage = found.sample.shortage(num_attacks)
+    if not is_ruled_out:
+        assert measure.verdict == ("too few records" if shortage else "no evidence")
         is_above = bool(found.differences) and all(one.interval.low > 0 for one in found.differences.values())
-        is_by_chance = is_above and p_adjusted is not None and not p_adjusted < SIGNIFICANCE and not found.barred
+        is_by_chance = is_above and p_adjusted is not None and not found.barred and not found.lacking
         assert (f"not beyond what {num_attacks} attack" in measure.caveat) == is_by_chance
-        assert is_by_chance or shortage in measure.caveat
-        assert measure.caveat in measure.note
-        assert (is_ruled_out and not found.barred) == (NO_COINS in measure.note)
-        assert not is_ruled_out or found.barred in measure.note
-    assert found.note in measure.note
+        assert is_by_chance or measure.caveat == shortage
+    elif is_barred:
+        assert measure.verdict == "unexplained"
+        assert (found.barred or NO_COINS) in measure.caveat
+        assert (NO_COINS in measure.caveat) == (not found.barred)
+        assert found.lacking in measure.caveat
+        assert shortage in (found.lacking, "") or shortage not in measure.caveat
+    elif found.lacking:  # more records would bring it
+        assert measure.verdict == ("too few records" if shortage else "unexplained")
+        assert found.lacking in measure.caveat
+        assert shortage in measure.caveat
+        assert measure.caveat.count(TOO_FEW) <= 1
+    else:
+        assert (measure.verdict, measure.caveat) == ("leak", "")
+    assert measure.note == " ".join(part for part in (found.note, measure.caveat) if part)
 
 
 @given(st.lists(findings(), max_size=4), st.floats(0, 1))
-def test_a_passive_audit_never_says_leak(found: list[Found], p_value: float) -> None:
-    measures = judge(found, dict.fromkeys(range(len(found)), p_value), is_randomised=False)
-    assert all(measure.verdict != "leak" for measure in measures)
+def test_a_passive_audit_says_unexplained_where_another_says_leak(found: list[Found], p_value: float) -> None:
+    adjusted = dict.fromkeys(range(len(found)), p_value)
+    passive, by_coins = (judge(found, adjusted, is_randomised=is_randomised) for is_randomised in (False, True))
+    for measure, other in zip(passive, by_coins, strict=True):
+        assert measure.verdict != "leak"
+        assert other.verdict != "leak" or measure.verdict == "unexplained"
 
 
 @given(findings())
@@ -118,6 +133,46 @@ def test_findings_take_in_others_and_say_each_warning_once() -> None:
     all_found = Findings(warnings=["few"])
     all_found.add(Findings(warnings=["few", "none"]))
     assert all_found.warnings == ["few", "none"]
+
+
+LACKING = "Nothing beside it."
+
+
+@pytest.mark.parametrize(
+    ("is_randomised", "barred", "lacking", "shortage", "verdict", "caveat"),
+    [
+        (True, "", "", "", "leak", ""),
+        (True, "", "", TOO_FEW, "leak", ""),
+        (False, "", "", "", "unexplained", NO_COINS),
+        (False, "", "", TOO_FEW, "unexplained", NO_COINS),  # more records would not change it
+        (True, "Never here.", "", TOO_FEW, "unexplained", "Never here."),
+        (False, "Never here.", "", "", "unexplained", "Never here."),
+        (False, "", LACKING, TOO_FEW, "unexplained", f"{NO_COINS} {LACKING}"),
+        (True, "", LACKING, TOO_FEW, "too few records", f"{LACKING} {TOO_FEW}"),
+        (True, "", LACKING, f"{TOO_FEW} {LACKING}", "too few records", f"{TOO_FEW} {LACKING}"),
+        (True, "", LACKING, "", "unexplained", LACKING),
+    ],
+)
+def test_what_a_number_beyond_its_controls_is_called(
+    is_randomised: bool, barred: str, lacking: str, shortage: str, verdict: str, caveat: str
+) -> None:
+    """An AUC of 0.81 [0.76, 0.85], and 0.55 [0.46, 0.65] from the texts alone."""
+    found = Found(
+        view="final",
+        family="membership",
+        attack="wbc",
+        code="M8",
+        population="records",
+        metric="auc",
+        members=Interval(value=0.81, low=0.76, high=0.85, num=400),
+        controls={"blind": Interval(value=0.55, low=0.46, high=0.65, num=400)},
+        differences={"blind": Difference(interval=Interval(value=0.26, low=0.11, high=0.39, num=400), p_value=1e-10)},
+        sample=FixedSample(most_attacks=0 if shortage else 18, few=shortage),
+        barred=barred,
+        lacking=lacking,
+    )
+    (measure,) = judge([found], {0: 1.5e-10}, is_randomised=is_randomised, num_attacks={0: 18})
+    assert (measure.verdict, measure.caveat) == (verdict, caveat)
 
 
 def test_what_a_number_above_its_controls_lacks_is_counted_at_the_size_that_was_measured() -> None:

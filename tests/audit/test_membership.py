@@ -203,14 +203,27 @@ def test_texts_that_tell_members_by_themselves_are_no_leak_however_much_was_lear
 # ---- what may not be said
 
 
-def test_a_passive_audit_never_says_leak_and_warns_where_members_left_no_trace() -> None:
+def test_a_passive_audit_says_unexplained_instead_of_leak_and_warns_where_members_left_no_trace() -> None:
     trained = make_case(8, num_candidates=120, effect=STRONG, is_randomised=False)
     findings = audit(trained)
-    assert leaks(findings, is_randomised=False) == []
+    passive = {one.key: one.verdict for one in judged(findings.found, is_randomised=False)}
+    assert "leak" not in passive.values()
+    assert {key for key, verdict in passive.items() if verdict == "unexplained"} == set(leaks(findings))
+    assert leaks(findings)
     assert findings.warnings == []
     untrained = audit(make_case(8, num_candidates=120, is_randomised=False))
     assert len(untrained.warnings) == 1
     assert "Were they trained on?" in untrained.warnings[0]
+    assert (findings.doubts, untrained.doubts) == ([], [])  # a good defence leaves no trace either
+
+
+def test_without_coins_others_that_were_learnt_better_than_members_are_a_doubt() -> None:
+    case = make_case(8, num_candidates=120, effect=STRONG, is_randomised=False)
+    swapped = audit(case, truth=case.relabelled(~case.labels))
+    assert swapped.doubts == swapped.warnings
+    (doubt,) = swapped.doubts
+    assert doubt.startswith("Training left less trace on the members of records than on others: ")
+    assert audit(case, truth=replace(case.relabelled(~case.labels), is_randomised=True)).doubts == []
 
 
 def test_without_coins_a_score_that_only_tells_owners_apart_is_at_chance() -> None:

@@ -4,7 +4,7 @@ from importlib import resources
 import pytest
 
 from confide.audit.results import SCHEMA_VERSION, AuditResults, schema_text, written_version
-from tests.report.audits import audit, facts, leaking_audit, measure
+from tests.report.audits import audit, estimate, facts, leaking_audit, measure
 
 
 def test_the_schema_in_the_package_is_that_of_the_results() -> None:
@@ -38,6 +38,18 @@ def test_what_nobody_knows_of_adapters_alone_is_left_empty() -> None:
     facts = audit().run.model_copy(update={"num_clients": None, "scheme": None})
     results = audit(run=facts)
     assert AuditResults.model_validate_json(results.to_json()) == results
+
+
+def test_results_from_before_there_was_this_verdict_are_read_with_it() -> None:
+    """A version without the verdict called what no coins explained "no evidence"."""
+    beyond, by_chance, below = measure(excess=estimate(0.3), p=1e-6), measure(excess=estimate(0.3)), measure(p=1e-6)
+    few = measure(verdict="too few records", excess=estimate(0.3), p=1e-6)
+    given = json.loads(audit(measures=[beyond, by_chance, below, few]).to_json())
+    del given["doubts"]
+    found = AuditResults.model_validate_json(json.dumps(given))
+    assert found.doubts == []
+    assert [one.verdict for one in found.measures] == ["unexplained", "no evidence", "no evidence", "too few records"]
+    assert AuditResults.model_validate_json(found.to_json()) == found
 
 
 @pytest.mark.parametrize(("scheme", "is_hypothetical"), [("onetime", True), ("plain", False), ("unknown", False)])

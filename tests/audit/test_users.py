@@ -91,10 +91,12 @@ def test_clients_whose_text_the_model_did_not_learn_are_no_leak() -> None:
         assert verdict(infer(*users(40, effect=0.0, seed=seed)))[0] != "leak"
 
 
-def test_clients_that_were_not_drawn_by_coins_are_no_leak_however_clear() -> None:
-    found = verdict(infer(*users(80, effect=0.5), is_randomised=False))
-    assert found[0] != "leak"
+@pytest.mark.parametrize("num", [80, 12])  # of 12, six on each side are too few for a blind baseline
+def test_clients_that_were_not_drawn_by_coins_are_unexplained_however_clear_and_however_few(num: int) -> None:
+    found = verdict(infer(*users(num, effect=0.5), is_randomised=False))
+    assert found[0] == "unexplained"
     assert NOT_DRAWN in found[1]
+    assert (NEEDS_BLIND in found[1]) == (num == 12)
 
 
 def test_a_handful_of_clients_is_too_few_and_the_note_says_so() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken
 
+from confide.audit.gate import failed_conditions, parse_condition
 from confide.audit.measure_names import CURVES, parse_measure_name
 from confide.audit.results import AuditResults
 from confide.auditor import AdaptersToAudit, AuditRequest, audit_adapters, results_path
@@ -90,7 +91,7 @@ def test_adapters_alone_give_the_numbers_that_their_run_gives(given: AdaptersToA
 def test_without_coins_nothing_is_called_a_leak_and_the_report_says_why(given: AdaptersToAudit) -> None:
     found = audit_adapters(replace(given, is_randomised=False), QUICK)
     assert CLAIMED in found.warnings
-    assert {one.verdict for one in found.measures} <= {"no evidence", "too few records"}
+    assert "leak" not in {one.verdict for one in found.measures}
 
 
 def test_a_single_adapter_is_what_its_holder_sees(given: AdaptersToAudit) -> None:
@@ -176,6 +177,23 @@ def test_members_that_were_never_trained_on_are_doubted_with_the_numbers(
     ]
     passive = audit_adapters(replace(never, is_randomised=False), QUICK)
     assert [one for one in passive.warnings if "left no trace on the members" in one and "nats a token" in one]
+    assert (claims.doubts, passive.doubts) == ([], [])  # so it may be with a good defence
+
+
+@pytest.mark.parametrize("is_randomised", [True, False])
+def test_where_others_were_learnt_and_members_were_not_no_gate_passes(
+    given: AdaptersToAudit, tmp_path: Path, is_randomised: bool
+) -> None:
+    """What was trained on is given as what was not, and other text as members."""
+    rows = [{"instruction": "say", "response": words(6, "never", number).upper()} for number in range(24)]
+    wrong = replace(given, members=write_rows(tmp_path / "never.jsonl", rows), non_members=given.members)
+    found = audit_adapters(replace(wrong, is_randomised=is_randomised), QUICK)
+    assert set(found.doubts) <= set(found.warnings)
+    assert "the others were learnt better than the members" in found.doubts[0]
+    assert len([one for one in found.doubts if "left less trace" in one]) == (not is_randomised)
+    text = "final.membership.loss.records.auc > 0.999"
+    (line,) = failed_conditions(found, [parse_condition(text)])
+    assert line == f"{text}: not known. {found.doubts[0]}"
 
 
 def test_too_few_records_are_said_with_how_many_are_needed(given: AdaptersToAudit, tmp_path: Path) -> None:

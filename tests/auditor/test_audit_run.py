@@ -383,7 +383,7 @@ def test_without_coins_nothing_is_called_a_leak(tmp_path: Path) -> None:
     found = audit_run(run, AuditRequest(attacks=("membership",)))
     assert PASSIVE in found.warnings
     assert NOT_RECORDED in found.warnings
-    assert {measure.verdict for measure in found.measures} <= {"no evidence", "too few records"}
+    assert "leak" not in {measure.verdict for measure in found.measures}
     # A step reads 4 rows: two rounds came to 8 of each client's 10.
     assert found.counts["records: members"] == 8 * len(CLIENTS)
     assert found.counts["records: others"] == 10 * len(CLIENTS)

@@ -93,11 +93,11 @@ def _said(errors: str) -> list[str]:
 
 
 def test_a_gate_ends_with_1_where_its_condition_holds_and_with_0_where_not(confide: Command, run: Path) -> None:
-    passed = confide("audit", run, *QUICK, "--fail-if", "final.membership.auc:high > 1")
+    passed = confide("audit", run, *QUICK, "--fail-if", "final.membership.auc:low <= 0.001")
     assert (passed.code, _said(passed.err)) == (0, [])
     assert re.search(r" \d+ s  auditing: 1/\d+ membership: ", passed.err)
     failed = confide(
-        "audit", run, *QUICK, "--fail-if", "final.membership.auc:high > 1", "--fail-if", "final.membership.auc >= 0"
+        "audit", run, *QUICK, "--fail-if", "final.membership.auc:low <= 0.001", "--fail-if", "final.membership.auc >= 0"
     )
     assert failed.code == 1
     assert all(line.startswith("failed: final.membership.auc >= 0: ") for line in _said(failed.err))
@@ -106,7 +106,7 @@ def test_a_gate_ends_with_1_where_its_condition_holds_and_with_0_where_not(confi
 
 
 def test_a_gate_that_looks_at_nothing_ends_with_2(confide: Command, run: Path) -> None:
-    ended = confide("audit", run, *QUICK, "--fail-if", "final.membership.lira_online.records.auc > 1")
+    ended = confide("audit", run, *QUICK, "--fail-if", "final.membership.lira_online.records.auc >= 1")
     assert ended.code == 2
     assert "about nothing that this audit measured" in ended.err
 
@@ -114,9 +114,10 @@ def test_a_gate_that_looks_at_nothing_ends_with_2(confide: Command, run: Path) -
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        ("client.membership.auc > 1", "is about the view 'client', and what is asked for is final (audit.views)"),
-        ("final.extraction.exact > 1", "is about the attack 'extraction', and what is asked for is membership"),
+        ("client.membership.auc >= 1", "is about the view 'client', and what is asked for is final (audit.views)"),
+        ("final.extraction.exact >= 1", "is about the attack 'extraction', and what is asked for is membership"),
         ("final.membership.acu > 1", "names no metric of membership"),
+        ("final.membership.auc > 80", "can never hold: an AUC lies in [0, 1]"),
     ],
 )
 def test_a_gate_on_what_will_not_be_measured_ends_with_2_before_the_audit(
@@ -393,7 +394,7 @@ def test_the_words_that_results_name_ask_for_the_same_audit_again(
     monkeypatch.setattr(audit_module, "audit", take)
     monkeypatch.setattr(audit_module, "audit_others", take)
     for kind in kinds:
-        confide("audit", *kind, "--json", "--fail-if", "final.membership.auc > 2")
+        confide("audit", *kind, "--json", "--fail-if", "final.membership.auc >= 1")
         (what, request) = asked.pop()
         given = what.words if isinstance(what, AdaptersToAudit) else (str(what),)
         confide("audit", *given, *request.words)

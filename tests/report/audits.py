@@ -95,6 +95,25 @@ def too_few(view: ViewKind = "coalition", **changes: object) -> Measure:
     return found.model_copy(update=changes)
 
 
+def unexplained(view: ViewKind = "final", **changes: object) -> Measure:
+    """Beyond chance and the blind baseline by far, in an audit without coins."""
+    found = measure(
+        view,
+        "membership",
+        "unexplained",
+        attack="wbc",
+        code="M8",
+        population="records",
+        metric="auc",
+        members=Estimate(value=0.81, low=0.76, high=0.85, num=400),
+        controls={"blind": Estimate(value=0.55, low=0.46, high=0.65, num=400)},
+        excess=Estimate(value=0.26, low=0.11, high=0.39, num=400),
+        p=1e-10,
+    )
+    caveat = "No coins decided what was trained on, so other differences may explain it."
+    return found.model_copy(update={"caveat": caveat, "note": caveat} | changes)
+
+
 def above_by_chance(view: ViewKind = "final", **changes: object) -> Measure:
     """Five of eleven came out, and nothing of any control; corrected over three attacks that is not enough."""
     found = measure(
@@ -243,6 +262,17 @@ def calm_audit() -> AuditResults:
             measure("sealed-server", "updates", attack="cosine", code="M15", metric="auc", population="records"),
         ],
         curves=[roc("ez", 0.95), roc("blind", 1.0, series="blind"), *_rounds(0.005)],
+    )
+
+
+def passive_audit() -> AuditResults:
+    """Gives results of an audit of plain adapters, without coins."""
+    few = [too_few("client", attack=attack) for attack in ("loss", "ez")]
+    return audit(
+        run=facts(name="adapters", num_clients=None, scheme=None),
+        measures=[unexplained(), unexplained(attack="ez", code="M7"), *few, measure("client"), measure("final")],
+        curves=[roc("wbc", 0.45, view="final"), roc("blind", 0.97, view="final", series="blind")],
+        warnings=["No coins decided who was trained on."],
     )
 
 

@@ -2,7 +2,19 @@ import pytest
 
 from confide.audit.results import AuditResults, Measure
 from confide.report.advice import RULES, advice
-from tests.report.audits import audit, calm_audit, estimate, facts, leak, leaking_audit, line, measure, too_few
+from tests.report.audits import (
+    audit,
+    calm_audit,
+    estimate,
+    facts,
+    leak,
+    leaking_audit,
+    line,
+    measure,
+    passive_audit,
+    too_few,
+    unexplained,
+)
 
 CASES: dict[str, AuditResults] = {
     "nothing was measured": audit(),
@@ -16,6 +28,7 @@ CASES: dict[str, AuditResults] = {
     "only rounds tell, not the final model": audit(measures=[leak("client"), measure("final")]),
     "members are recognised from single updates": audit(measures=[leak("server", "updates")]),
     "the server with sealed updates": audit(measures=[measure("sealed-server", "updates")]),
+    "more than the controls without coins": audit(measures=[unexplained()]),
     "too few records": audit(measures=[too_few()]),
     "above the controls without a verdict": audit(measures=[measure(excess=estimate(0.3))]),
     "nothing was found": audit(measures=[measure()]),
@@ -57,6 +70,33 @@ def test_no_change_is_advised_only_where_everything_was_decided() -> None:
     assert "nothing was found" not in _rules(leaking_audit())
     assert "nothing was found" not in _rules(audit(measures=[measure(), too_few()]))
     assert "nothing was found" not in _rules(audit(measures=[measure(), measure(excess=estimate(0.3))]))
+    assert "nothing was found" not in _rules(audit(measures=[measure(), unexplained("client", excess=None)]))
+    assert "nothing was found" not in _rules(calm_audit().model_copy(update={"doubts": ["Swapped."]}))
+
+
+def test_what_no_coins_explain_asks_for_coins_before_it_asks_for_records() -> None:
+    (item,) = advice(audit(measures=[unexplained()]))
+    assert "Let coins decide before the next training (audit.canaries)" in item.text
+    assert "records are needed" not in item.text
+    rules = [one.rule for one in advice(passive_audit())]
+    assert rules.index("more than the controls without coins") < rules.index("too few records")
+    (of_clients,) = advice(audit(measures=[unexplained(population="clients", attack="user")]))
+    assert "Let coins decide which clients take part in the next training, and" in of_clients.text
+    assert "audit.canaries" not in of_clients.text
+    assert _rules(audit(measures=[unexplained("server", is_hypothetical=True), measure()])) == {"nothing was found"}
+
+
+def test_sealing_is_not_said_to_have_held_where_something_is_unexplained() -> None:
+    found = [measure("sealed-server", "updates"), unexplained("sealed-server", family="updates")]
+    assert _rules(audit(measures=found)) == {"more than the controls without coins"}
+
+
+def test_of_an_audit_with_doubts_it_is_advised_to_settle_them_first() -> None:
+    doubt = "The two lists are swapped."
+    (first, *_) = advice(audit(warnings=[doubt], doubts=[doubt], measures=[leak()]))
+    assert "none of its numbers means anything" in first.text
+    (first, *_) = advice(audit(warnings=["Passive attacks only."], measures=[leak()]))
+    assert "means anything" not in first.text
 
 
 def test_a_plaintext_run_is_told_to_seal_and_a_sealed_one_to_keep_sealing() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from confide.report.page import write_report
 from confide.report.palette import DARK_INK, DARK_SERIES, INK, SERIES
-from tests.report.audits import audit, calm_audit, hostile_audit, leaking_audit, study_audits
+from tests.report.audits import audit, calm_audit, hostile_audit, leaking_audit, passive_audit, study_audits
 from tests.report.chromium import Chromium, chromium, find_chromium
 
 BINARY = find_chromium()
@@ -20,6 +20,7 @@ PAGES = {
     "two": [leaking_audit(), calm_audit()],
     "six": study_audits(),
     "empty": [audit()],
+    "passive": [passive_audit()],
     "hostile": [hostile_audit()],
 }
 

@@ -3,15 +3,17 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from confide.audit.results import AuditResults
+from confide.audit.results import AuditResults, ViewKind
 from confide.errors import StorageError, UsageError
 from confide.report.page import render_report, write_report
-from confide.report.wording import counted
+from confide.report.wording import VERDICTS, counted
 from tests.report.audits import (
     HOSTILE,
     audit,
@@ -23,6 +25,7 @@ from tests.report.audits import (
     line,
     measure,
     memorised,
+    passive_audit,
     study_audits,
 )
 
@@ -37,6 +40,7 @@ PAGES = {
     "one": [leaking_audit()],
     "several": [leaking_audit(), calm_audit()],
     "empty": [audit()],
+    "passive": [passive_audit()],
     "hostile": [hostile_audit()],
 }
 
@@ -124,6 +128,27 @@ def test_a_page_without_findings_never_uses_the_word() -> None:
         assert "leak" not in page.text.lower()
         assert "leak" not in " ".join(page.values("aria-label")).lower()
     assert "leak" in _parsed(leaking_audit()).text
+
+
+def test_every_verdict_has_a_mark_that_is_read_without_colour() -> None:
+    measures = [measure(view, verdict=verdict) for view, verdict in zip(get_args(ViewKind), VERDICTS, strict=False)]
+    page = _parsed(audit(measures=measures))
+    marks = {attributes["class"] for tag, attributes in page.tags if "mark" in attributes.get("class", "").split()}
+    assert len(marks) == len(VERDICTS)
+    text = " ".join(page.text.split())
+    symbols = [re.findall(rf"(\S) {verdict}\b", text)[0] for verdict in VERDICTS]
+    assert len(set(symbols)) == len(VERDICTS)
+    css = files("confide.report").joinpath("page.css").read_text()
+    for name in {one.split()[-1] for one in marks}:
+        assert f".mark.{name} {{" in css
+        assert f".findings li.{name} {{" in css
+
+
+def test_it_is_said_what_is_corrected_for_and_what_is_not(outline: Outline) -> None:
+    text = " ".join(outline.text.split())
+    assert "The correction (Holm\N{RIGHT SINGLE QUOTATION MARK}s) is over the attacks of one party" in text
+    assert "nothing corrects over parties, kinds of records and metrics" in text
+    assert "is tested at a further 5\N{NO-BREAK SPACE}%" in outline.text
 
 
 def test_nothing_is_loaded_from_anywhere(outline: Outline) -> None:

@@ -25,6 +25,7 @@ PAIRS = [  # text and ground, as page.css puts them together
     ("link", "background"),
     ("link", "raised"),
     ("bad", "bad-ground"),
+    ("odd", "odd-ground"),
     ("open", "open-ground"),
     ("calm", "calm-ground"),
     ("ink", "open-ground"),

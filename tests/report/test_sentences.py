@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
 from confide.report.clauses import best_control, clause
 from confide.report.sentences import findings, guarantee, headline, not_examined, utility, worst_of
-from confide.report.wording import FAMILIES, VERDICTS, VIEWS
+from confide.report.wording import BEYOND_CONTROLS, FAMILIES, VERDICTS, VIEWS
 from tests.report.audits import (
     above_by_chance,
     audit,
@@ -18,7 +18,9 @@ from tests.report.audits import (
     leak,
     leaking_audit,
     measure,
+    passive_audit,
     too_few,
+    unexplained,
 )
 
 WORD = "leak"
@@ -69,11 +71,13 @@ def test_no_more_than_the_controls_is_said_only_where_no_interval_lies_above_the
     if "No attack found more" in said:
         assert seen
         assert not any(one.excess is not None and one.excess.low > 0 for one in seen)
+        assert not any(one.verdict == "unexplained" for one in seen)
     for finding in findings(audit(measures=measures)):
         worst = finding.worst
         is_above = worst.excess is not None and worst.excess.low > 0
         is_sure = worst.p_adjusted is not None and worst.p_adjusted < 0.05
-        assert ("but not beyond" in finding.text) == (is_above and not is_sure and finding.verdict != "leak")
+        may_be_chance = is_above and not is_sure and finding.verdict not in BEYOND_CONTROLS
+        assert ("but not beyond" in finding.text) == may_be_chance
 
 
 @given(st.lists(any_measure, max_size=12))
@@ -111,6 +115,40 @@ def test_a_number_above_its_controls_that_so_many_attacks_find_by_chance_is_said
     assert headline(more).endswith("but not with certainty; 1 more could not be decided.")
 
 
+def test_what_no_coins_explain_is_said_to_be_that_and_asks_for_no_records() -> None:
+    results = passive_audit()
+    final, client = findings(results)
+    assert (final.view, final.verdict, client.verdict) == ("final", "unexplained", "too few records")
+    assert _plain(final.text) == (
+        "More than its controls, but no coins decided what was trained on, so other differences may explain it: "
+        "records that were trained on are told from others with an AUC of 0.810 (0.760 to 0.850, n = 400), where 0.5 "
+        "is guessing, by attack M8 wbc (in how many short passages it beats the base model), against "
+        "0.550 (0.460 to 0.650, n = 400) for a guess from the texts alone; so it is with 1 other measure."
+    )
+    assert headline(results) == (
+        "Attacks found more than their controls in 1 of the 2 views that were examined, but not with certainty; 1 more "
+        "could not be decided."
+    )
+    (alone,) = findings(audit(measures=[unexplained(caveat="")]))
+    assert alone.text.startswith("More than its controls, but something else than training may explain it: records ")
+    (what_if,) = findings(audit(measures=[unexplained("server", is_hypothetical=True)]))
+    assert what_if.text.startswith("If this run were not sealed, there would be more than its controls, but no coins")
+
+
+def test_of_one_view_the_headline_counts_nothing() -> None:
+    examined = "the one view that was examined"
+    assert headline(audit(measures=[leak(), measure()])) == f"Training data leaks in {examined}."
+    assert headline(audit(measures=[above_by_chance()])) == (
+        f"Attacks found more than their controls in {examined}, but not with certainty."
+    )
+    assert headline(audit(measures=[too_few(), measure("coalition")])) == (
+        f"No attack found more than its controls explain in {examined}, but some had too few records to tell."
+    )
+    assert headline(audit(measures=[leak(), measure("final")])) == (
+        "Training data leaks in 1 of the 2 views that were examined."
+    )
+
+
 @given(st.lists(any_measure, min_size=1, max_size=8))
 def test_each_view_has_one_sentence_with_a_value_an_interval_and_a_sample_size(measures: list[Measure]) -> None:
     for finding in findings(audit(measures=measures)):
@@ -141,16 +179,17 @@ def test_too_few_records_come_with_how_many_are_needed() -> None:
     assert finding.text.endswith(
         "but at least 1,000 records that were not trained on are needed (1 other measure found no evidence)."
     )
-    assert "but 1 could not be decided" in headline(audit(measures=[too_few(), measure("coalition")]))
+    found = [too_few(), measure("coalition"), measure("final")]
+    assert "but 1 could not be decided" in headline(audit(measures=found))
 
 
-def test_a_note_on_what_looks_like_a_finding_stands_in_the_sentence() -> None:
-    passive = measure(excess=estimate(0.4), p=0.001, note="Of one seed. No coins decided. So there.").model_copy(
-        update={"caveat": "No coins decided, so other things may explain this. Blind baselines need more."}
-    )
-    (finding,) = findings(audit(measures=[measure(family="exposure"), measure(), passive]))
-    assert finding.worst is passive
-    assert finding.text.endswith(" for held-out records, but no coins decided, so other things may explain this.")
+def test_a_number_above_its_controls_is_not_counted_as_no_evidence() -> None:
+    """It comes after what had too few records, as its verdict says, and is no reason to be calm."""
+    found = [too_few(), measure("coalition"), measure("coalition", excess=estimate(0.3), p=0.2)]
+    (finding,) = findings(audit(measures=found))
+    assert finding.text.endswith("(1 other measure found no evidence).")
+    (finding,) = findings(audit(measures=found[:1] + found[2:]))
+    assert "found no evidence" not in finding.text
 
 
 def test_how_an_attack_was_set_up_stays_out_of_the_sentence() -> None:
@@ -238,8 +277,7 @@ def test_the_attack_that_was_chosen_is_named_once() -> None:
 
 def test_numbers_in_a_caveat_have_the_sign_that_others_have() -> None:
     caveat = "Without coins, the difference of -0.28 (-0.60 to +0.01) proves nothing."
-    above = measure(excess=estimate(0.3), p=0.001).model_copy(update={"caveat": caveat})
-    (finding,) = findings(audit(measures=[above]))
+    (finding,) = findings(audit(measures=[unexplained(caveat=caveat)]))
     assert "-0" not in finding.text
     assert "(\N{MINUS SIGN}0.60 to +0.01)" in finding.text
 

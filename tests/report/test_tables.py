@@ -26,6 +26,7 @@ from tests.report.audits import (
     memorised,
     paired_audits,
     too_few,
+    unexplained,
 )
 
 
@@ -118,6 +119,14 @@ def test_a_number_above_its_controls_that_is_no_finding_has_the_reason_beside_it
         (cell, *_) = (cell for row in table.rows for cell in row if cell.kind == "too few records")
         assert "above its controls, but not beyond chance among so many attacks" in cell.text
     assert "beyond chance" not in "".join(_texts(threat_matrix(audit(measures=[leak(), too_few()]))))
+
+
+def test_what_something_else_than_training_may_explain_has_that_beside_its_verdict() -> None:
+    results = audit(measures=[unexplained()])
+    for table in (threat_matrix(results), measure_groups(results)[0].table, glance_table([results], ["a"])):
+        (cell, *_) = (cell for row in table.rows for cell in row if cell.kind == "unexplained")
+        assert "beyond its controls, but something else than training may be why" in cell.text
+    assert "| unexplained<br>AUC 0.810" in model_card_section(results).replace("\\", "")
 
 
 def test_memorised_records_are_shown_without_their_texts() -> None:

@@ -112,7 +112,7 @@ def area(subject: Subject, scores: Scores, blind: Scores | None, *, part: Flags 
         sample=AreaSample(
             num_members=measured.num_members, num_others=measured.num_non_members, blind=controls.get("blind")
         ),
-        barred="" if blind is not None else NEEDS_BLIND,
+        lacking="" if blind is not None else NEEDS_BLIND,
         outcomes=outcomes,
     )
 
@@ -153,7 +153,7 @@ def low_end(subject: Subject, scores: Scores, blind: Scores | None, *, max_fpr: 
         sample=LowEndSample(
             num_members=num_members, num_others=num_others, max_fpr=max_fpr, blind=controls.get("blind")
         ),
-        barred="" if blind is not None else NEEDS_BLIND,
+        lacking="" if blind is not None else NEEDS_BLIND,
         outcomes=subject.outcomes("flag", flagged),
     )
 

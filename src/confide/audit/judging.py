@@ -1,6 +1,7 @@
 """From numbers with intervals to what may be said: controls, what is left after them, and a verdict.
 
-The word "leak" is written only where chance, what the data alone tells, and the base model are all ruled out.
+The word "leak" is written only where all that stands beside a number is ruled out: what comes out of a model, for text
+that was not trained on and for the base model; what is recognised, for chance and for what the texts alone tell.
 """
 
 import math
@@ -26,7 +27,7 @@ from confide.audit.samples import Sample
 from confide.audit.statistics import SIGNIFICANCE, Difference, Flags, Floats, Interval, times_as_many
 from confide.plural import plural
 
-NO_COINS = "No coins decided who was trained on, so other differences may explain this."
+NO_COINS = "No coins decided what was trained on, so other differences may explain it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,9 @@ class Found:
         controls: the same over what was not, or by other means, by name.
         differences: members minus control, by the control's name; with the p-value of "no more than the control".
         sample: the records behind it, which know what so many can show.
-        barred: why nothing may be called a leak here, whatever the numbers; "" where it may.
+        barred: why nothing may be called a leak here, whatever the numbers and however many the records; "" where it
+            may.
+        lacking: what has to stand beside a leak and does not, for want of records; "" where it does.
         note: what a reader must know.
         is_hypothetical: whether no party of this run sees what was attacked.
         outcomes: of each record, for comparisons with other runs; None where the number has none.
@@ -55,6 +58,7 @@ class Found:
     differences: Mapping[str, Difference]
     sample: Sample
     barred: str = ""
+    lacking: str = ""
     note: str = ""
     is_hypothetical: bool = False
     outcomes: RecordOutcomes | None = None
@@ -121,7 +125,7 @@ class Subject:
         differences: Mapping[str, Difference],
         *,
         sample: Sample,
-        barred: str = "",
+        lacking: str = "",
         outcomes: RecordOutcomes | None = None,
     ) -> Found:
         """A finding about this; see `Found`."""
@@ -136,7 +140,7 @@ class Subject:
             controls=controls,
             differences=differences,
             sample=sample,
-            barred=barred,
+            lacking=lacking,
             note=self.note,
             is_hypothetical=self.is_hypothetical,
             outcomes=outcomes,
@@ -149,6 +153,7 @@ class Findings:
 
     Attributes:
         warnings: what could not be asked, in sentences: an attack that did not run must not pass for one that failed.
+        doubts: which of the warnings say that the numbers mean nothing.
         unmeasured: the same for gates, of what there were too few records for.
     """
 
@@ -156,6 +161,7 @@ class Findings:
     curves: list[Curve] = field(default_factory=list)
     memorised: list[Memorised] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     unmeasured: list[Unmeasured] = field(default_factory=list)
 
     @staticmethod
@@ -174,6 +180,7 @@ class Findings:
         self.curves.extend(other.curves)
         self.memorised.extend(other.memorised)
         self.warnings.extend(one for one in other.warnings if one not in self.warnings)
+        self.doubts.extend(one for one in other.doubts if one not in self.doubts)
         self.unmeasured.extend(other.unmeasured)
 
 
@@ -194,7 +201,9 @@ def judge(
 
     Guarantees:
         - A verdict is "leak" only if there is a difference, all differences' intervals lie above zero, the adjusted
-          p-value is below `SIGNIFICANCE`, coins decided and nothing bars it.
+          p-value is below `SIGNIFICANCE`, coins decided, nothing bars it and nothing is lacking.
+        - Where all that is so but for what bars it, it is "unexplained", and the caveat says what does: more records
+          would not change that. So it is where something is lacking though the records are not too few.
         - Otherwise it is "too few records" where so many records and attacks would as a rule not have shown an effect
           worth finding, and "no evidence" where they would.
         - A number whose interval lies above its controls', and whose adjusted p-value is not small enough, has a
@@ -224,13 +233,15 @@ def _judge_one(found: Found, p_adjusted: float | None, num_attacks: int, is_rand
     shortage = found.sample.shortage(num_attacks)
     verdict: Verdict
     caveats = []
-    if is_beyond and not barred:
+    if is_beyond and not barred and not found.lacking:
         verdict = "leak"
+    elif is_beyond and (barred or not shortage):
+        verdict, caveats = "unexplained", [barred, found.lacking]
     else:
         verdict = "too few records" if shortage else "no evidence"
-        if is_above and not is_beyond and p_adjusted is not None and not found.barred:
+        if is_above and not is_beyond and p_adjusted is not None and not found.barred and not found.lacking:
             shortage = _not_beyond_chance(found, p_adjusted, num_attacks)  # of this effect, not of one worth finding
-        caveats = [barred if is_beyond else "", shortage]
+        caveats = [found.lacking if is_beyond and found.lacking not in shortage else "", shortage]
     return Measure(
         view=found.view,
         family=found.family,

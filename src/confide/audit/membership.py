@@ -19,6 +19,7 @@ from confide.data.examples import TokenizedExample
 BEST = "best"
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 _FEWEST = 2  # of each label: one to choose an attack on, one to report
+_CHANCE = 0.5
 _SHADOW_NOTE = (
     "The strongest membership game: this attacker knows all records that are asked about, though not which of them "
     "were trained on, and trained models of its own on random halves of them, as the clients train."
@@ -59,7 +60,8 @@ def audit_membership(
         For every attack its AUC and its true-positive rates at the false-positive rates that so many records resolve;
         and the best attack, chosen on one half of the records and measured on the other, with its ROC on that half.
         With fewer than two members or two others, a warning and nothing else. Where there are shadows, a warning names
-        the attacks with shadows that could not run.
+        the attacks with shadows that could not run. Without coins, a warning says where training left no trace on
+        members, and a doubt where it left more on the others: then it is not the members who were trained on.
     """
     asked = population.of_others(view.own_clients)
     rounds = sorted(rounds)
@@ -83,7 +85,7 @@ def audit_membership(
         )
     findings.add(_best(_subject(view, asked, BEST, labels, rounds), scores, blind, seen.owners, rounds, seed=seed))
     if not truth.is_randomised:
-        findings.warnings.extend(_without_trace(asked.name, seen, labels))
+        findings.add(_without_trace(asked.name, seen, labels))
     return findings
 
 
@@ -193,15 +195,25 @@ def _unresolved(view: View, name: str, num_others: int) -> list[Unmeasured]:
     ]
 
 
-def _without_trace(name: str, seen: Seen, labels: Flags) -> list[str]:
-    """Says so if members look as if they had never been trained on: without coins the list may simply be wrong."""
+def _without_trace(name: str, seen: Seen, labels: Flags) -> Findings:
+    """Says so if members look as if they had never been trained on: without coins the list may simply be wrong.
+
+    Where the interval covers chance, that is a warning and no doubt. A model with a good defence leaves no trace on its
+    members either, and a gate has to pass on it. An interval wholly below chance is explained by no defence: the others
+    were learnt better than the members, so that the list is wrong, or its sides are swapped, or the others are of an
+    easier kind; and then a small number is no sign of safety.
+    """
     falls = difference_scores(seen, "targets")
     found = auc(falls[labels], falls[~labels]).interval
-    if not found.covers(0.5) and found.value > 0.5:
-        return []
-    return [
-        f"Training left no trace on the members of {name}: from the base to the final model the loss of members fell "
+    if found.low > _CHANCE:
+        return Findings()
+    is_contradicted = found.high < _CHANCE
+    begin = "Training left less trace on" if is_contradicted else "Training left no trace on"
+    than = " than on others" if is_contradicted else ""
+    sentence = (
+        f"{begin} the members of {name}{than}: from the base to the final model the loss of members fell "
         f"by {falls[labels].mean():.3f} nats a token and that of others by {falls[~labels].mean():.3f} (AUC "
         f"{found.value:.2f}, {found.low:.2f} to {found.high:.2f}). Were they trained on? If the list of members is "
         "wrong, this audit says nothing."
-    ]
+    )
+    return Findings(warnings=[sentence], doubts=[sentence] if is_contradicted else [])

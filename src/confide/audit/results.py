@@ -11,9 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from confide.audit.statistics import SIGNIFICANCE
+
 SCHEMA_VERSION: Literal[1] = 1
 
-Verdict = Literal["leak", "no evidence", "too few records"]
+Verdict = Literal["leak", "unexplained", "too few records", "no evidence"]
 Family = Literal["membership", "extraction", "exposure", "updates"]
 ViewKind = Literal["final", "client", "coalition", "server", "sealed-server"]
 OutcomeKind = Literal["flag", "share", "number", "rank"]
@@ -85,9 +87,11 @@ class Measure(_Document):
         excess: what is left of `members` after the control that explains most of it, paired where the records are the
             same; None where there is no difference to take.
         p_value: of no effect, before correction; None where no test applies.
-        p_adjusted: after Holm's correction over the attacks of this view and population.
-        verdict: "leak" only if the excess's interval lies above zero and the corrected p-value below 0.05; "no
-            evidence" only if so many records and attacks would have shown an effect worth finding.
+        p_adjusted: after Holm's correction over the attacks with this view, family, population and metric. Of "best",
+            which was chosen on other records, it is the p-value itself.
+        verdict: "leak" only if the excess's interval lies above zero and the corrected p-value below 0.05;
+            "unexplained" where they do, and something else than training cannot be ruled out, however many the records;
+            "no evidence" only if so many records and attacks would have shown an effect worth finding.
         note: what a reader must know, e.g. how many records would be needed.
         caveat: the part of the note that says why a number above its controls, or too small a sample, decides nothing.
         is_hypothetical: whether no party of this run sees what was attacked: in a sealed run, single updates. Shown as
@@ -225,6 +229,8 @@ class AuditResults(_Document):
         settings: of attacks and views, as used, and the constants that decide results.
         counts: sample sizes: members and others by population, near-duplicates removed, ...
         warnings: what weakens the audit, in sentences: passive only, few records, ...
+        doubts: which of the warnings say that its numbers mean nothing, because what the audit was told about the model
+            or the records is contradicted: no gate passes on them.
         asked: the records that measures' outcomes are about, by the lists' digests.
         unmeasured: what there were too few records to measure at all.
     """
@@ -239,6 +245,7 @@ class AuditResults(_Document):
     settings: dict[str, Setting]
     counts: dict[str, int]
     warnings: list[str]
+    doubts: list[str] = []
     measures: list[Measure]
     curves: list[Curve]
     memorised: list[Memorised]
@@ -260,6 +267,19 @@ class AuditResults(_Document):
                 return {"run": run, "measures": marked, **rest}
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _mark_unexplained(cls, given: object) -> object:
+        """Results from before there was this verdict: a number beyond its controls that was not to be called a leak."""
+        match given:
+            case {"measures": list(measures), **rest}:
+                marked = [
+                    {**one, "verdict": "unexplained"} if isinstance(one, dict) and _was_barred(one) else one
+                    for one in measures
+                ]
+                return {"measures": marked, **rest}
+        return given
+
     @model_validator(mode="after")
     def _check_outcomes(self) -> "AuditResults":
         for measure in self.measures:
@@ -277,6 +297,14 @@ class AuditResults(_Document):
     def to_json(self) -> str:
         """The same as JSON text, a line for each list of numbers."""
         return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", self.model_dump_json(indent=1)) + "\n"
+
+
+def _was_barred(measure: dict[str, object]) -> bool:
+    """Whether an earlier version would have called a measure a leak if coins had decided."""
+    match measure:
+        case {"verdict": "no evidence", "excess": {"low": int() | float() as low}, "p_adjusted": int() | float() as p}:
+            return low > 0 and p < SIGNIFICANCE
+    return False
 
 
 def written_version(text: str) -> object:

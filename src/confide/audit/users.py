@@ -15,7 +15,7 @@ from confide.audit.truth import Population, Truth, too_few
 
 ATTACK = "user"
 _FEWEST = 2
-NOT_DRAWN = "No coins decided which clients took part, so other differences between them may explain this."
+NOT_DRAWN = "No coins decided which clients took part, so other differences between them may explain it."
 
 
 def audit_users(
@@ -81,7 +81,7 @@ def audit_users(
         records=owners,
     )
     one = area(subject, found.scores, blind)
-    return Findings(found=[one if is_randomised else replace(one, barred=f"{NOT_DRAWN} {one.barred}".strip())])
+    return Findings(found=[one if is_randomised else replace(one, barred=NOT_DRAWN)])
 
 
 def _as_texts(asked: Population, owners: Sequence[str]) -> Population:

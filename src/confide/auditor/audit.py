@@ -129,7 +129,9 @@ class _Audit:
             raise UsageError(self._nothing())
         self._progress("usefulness")
         missing = left_out(self._audited, self._parties)
-        warnings = [*self._audited.warnings, *few, *self._doubts(), *missing, *self._findings.warnings]
+        evidence = self._evidence()
+        warnings = [*self._audited.warnings, *few, *evidence.warnings, *missing, *self._findings.warnings]
+        self._findings.doubts[:0] = evidence.doubts
         seconds = time.perf_counter() - self._began
         results = conclude(self._audited, self._findings, warnings, self._passes, seconds)
         write_atomic(results_path(self._audited.folder), results.to_json())
@@ -145,9 +147,10 @@ class _Audit:
             f"run was recorded: ask for another --view or --attack. {why}".rstrip()
         )
 
-    def _doubts(self) -> list[str]:
+    def _evidence(self) -> Findings:
+        """What the losses say against what the user said; a run says itself who was trained on."""
         if not self._audited.is_claimed:
-            return []
+            return Findings()
         adapters = self._audited.adapters
         return doubts(self._passes, adapters.read(adapters.last), self._audited.case)
 

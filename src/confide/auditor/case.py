@@ -17,7 +17,8 @@ from confide.seeds import stream
 
 PASSIVE = (
     "No coins decided what was trained on (audit.canaries is empty), so this audit is passive: members and others may "
-    "differ in more than training, and nothing is called a leak. Train with audit.canaries to be able to tell."
+    "differ in more than training, and what else would be a leak is called unexplained. Train with "
+    "audit.canaries to be able to tell."
 )
 
 NEVER_REACHED = "never reached in training"

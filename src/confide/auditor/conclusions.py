@@ -53,6 +53,7 @@ def conclude(
         },
         counts=dict(case.counts),
         warnings=list(warnings),
+        doubts=findings.doubts,
         measures=[
             measure.model_copy(update={"outcomes": one}) for measure, one in zip(measures, outcomes, strict=True)
         ],

@@ -8,8 +8,10 @@ import numpy.typing as npt
 from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
 from confide.audit.area_samples import WORTH_FINDING
+from confide.audit.judging import Findings
 from confide.audit.statistics import (
     Interval,
+    auc,
     mean_difference,
     mean_interval,
     records_for_auc,
@@ -23,6 +25,7 @@ from confide.errors import DataError
 from confide.update import Vector
 
 _SIGNIFICANCE = 0.05
+_CHANCE = 0.5
 _FEWEST_TO_COMPARE = 2
 _OF_A_RUN = "A run keeps records aside with data.held_out, and leaves some out by coins with audit.canaries."
 
@@ -67,15 +70,20 @@ def check_comparable(case: Case, *, advice: str) -> None:
     )
 
 
-def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
+def doubts(passes: Passes, adapter: Vector, case: Case) -> Findings:
     """Says, with the evidence, where the losses speak against what the user said: who was trained on, on which base.
 
     A model that was trained on records has a lower loss on them than its base model, and by more than on like records
-    that it was not trained on. (Where no coins decided, the membership audit says so of the second.) The second is
-    expected of a model only as far as it learns records by heart, and is not said where there are too few records for
-    an AUC of `WORTH_FINDING`.
+    that it was not trained on. The second is expected of a model only as far as it learns records by heart. That it is
+    not so is not said where there are too few records for an AUC of `WORTH_FINDING`, nor where no coins decided: then
+    the membership audit says it.
+
+    Returns:
+        Warnings. Doubts among them are those that no honest training explains: that members became less likely, and
+        that others were learnt better than members, by an AUC whose interval lies wholly below chance. That nothing
+        shows members were trained on is none: so it is with a model that has a good defence.
     """
-    found = []
+    found = Findings()
     for population in case.populations:
         labels = case.truth.labels(population.candidates)
         if min(int(labels.sum()), int((~labels).sum())) < _FEWEST_TO_COMPARE:
@@ -88,9 +96,18 @@ def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
             f"{others.num} records)"
         )
         if members.high < 0:
-            found.append(
-                f"{evidence}: the adapter makes its own members less likely. It is of another base model, or the "
-                "records were read with another template."
+            found.add(
+                _doubt(
+                    f"{evidence}: the adapter makes its own members less likely. It is of another base model, or the "
+                    "records were read with another template."
+                )
+            )
+        elif auc(falls[labels], falls[~labels]).interval.high < _CHANCE:
+            found.add(
+                _doubt(
+                    f"{evidence}: the others were learnt better than the members. The two lists are swapped, or not "
+                    "the right ones for this adapter, or the others are of an easier kind."
+                )
             )
         elif (
             case.truth.is_randomised
@@ -98,12 +115,16 @@ def doubts(passes: Passes, adapter: Vector, case: Case) -> list[str]:
             and _is_no_more(falls[labels], falls[~labels])
         ):
             least = smallest_auc(members.num, others.num)
-            found.append(
+            found.warnings.append(
                 f"{evidence}: nothing shows that they were trained on, though so many records would as a rule show it "
                 f"from an AUC of {least:.2f} up. Either the model learnt this kind of text and hardly any record by "
                 "heart, or it is not the right list or not the right adapter."
             )
     return found
+
+
+def _doubt(sentence: str) -> Findings:
+    return Findings(warnings=[sentence], doubts=[sentence])
 
 
 def _fewest(labels: npt.NDArray[np.bool_]) -> int:

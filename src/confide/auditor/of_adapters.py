@@ -29,7 +29,8 @@ _NO_FILES = ("hub", "sotu")
 _RECORDS_PER_ATTACK = 64
 CLAIMED = (
     "No coins decided what was trained on, as far as is known, so this audit is passive: members and others may differ "
-    "in more than training, and nothing is called a leak. If fair coins did decide, say so with --randomised."
+    "in more than training, and what else would be a leak is called unexplained. If fair coins did "
+    "decide, say so with --randomised."
 )
 
 

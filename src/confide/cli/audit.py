@@ -77,7 +77,7 @@ def audit_command(
         typer.Option(
             "--fail-if",
             metavar="CONDITION",
-            help="Exit with 1 if this holds of a measure, or if there were too few records to tell, e.g. "
+            help="Exit with 1 if this holds of a measure, or if it cannot be told, as with too few records, e.g. "
             '"client.extraction.exact > 0.01"; repeatable. NAME[:PART] OPERATOR NUMBER: the name is '
             "VIEW.FAMILY.METRIC, or VIEW.FAMILY.ATTACK.POPULATION.METRIC as the report has it; the part is value (if "
             "none is given), low or high (ends of the interval), excess (over the controls) or leaks (0 or 1).",

@@ -10,6 +10,7 @@ from confide.report.wording import VIEWS, need
 _MODEL_VIEWS: tuple[ViewKind, ...] = ("final", "client", "coalition", "server", "sealed-server")
 _INSIDE_VIEWS: tuple[ViewKind, ...] = ("client", "coalition")
 _NO_GUARANTEE = "Only differential privacy would come with a guarantee, and this version has none."
+_UNDECIDED: tuple[Verdict, ...] = ("unexplained", "too few records")
 _TEXT_FAMILIES: tuple[Family, ...] = ("extraction", "exposure")
 
 
@@ -145,10 +146,25 @@ def _sealed_server(results: AuditResults) -> str:
             "Stop and look for what tells the server: it should have nothing to go by. Masks sent in the clear, sizes, "
             "and the figures that clients report are where to begin."
         )
-    undecided = _select(results, "too few records", ("sealed-server",))
+    undecided = [one for verdict in _UNDECIDED for one in _select(results, verdict, ("sealed-server",))]
     if undecided or not _select(results, "no evidence", ("sealed-server",)):
         return ""
     return "Sealing held against the server in these attacks: keep it on. It changes nothing for any other party."
+
+
+def _unexplained(results: AuditResults) -> str:
+    found = _select(results, "unexplained")
+    if not found:
+        return ""
+    is_of_clients = all(one.population == "clients" for one in found)
+    what = (
+        "which clients take part in the next training" if is_of_clients else "before the next training (audit.canaries)"
+    )
+    return (
+        f"Do not take for safe what attacks found for {_parties(found)}: it lies beyond their controls, though without "
+        f"coins it stays open whether training is why. Let coins decide {what}, and audit again; more records would "
+        "not settle it."
+    )
 
 
 def _too_few(results: AuditResults) -> str:
@@ -167,16 +183,15 @@ def _above_without_verdict(results: AuditResults) -> str:
     if not above:
         return ""
     return (
-        f"Some numbers for {_parties(above)} lie above their controls without counting as a finding, because no coins "
-        "decided who was trained on or because the corrected p-value is too large. Let coins decide before the next "
-        "training (audit.canaries), or ask about more records, and audit again."
+        f"Some numbers for {_parties(above)} lie above their controls without counting as a finding, because so many "
+        "attacks may find as much by chance. Ask about more records and audit again."
     )
 
 
 def _nothing_found(results: AuditResults) -> str:
-    found = _select(results, "leak") or _select(results, "too few records")
     seen = [measure for measure in results.measures if not measure.is_hypothetical]
-    if not seen or found or any(is_above_controls(measure) for measure in seen):
+    is_calm = all(one.verdict == "no evidence" and not is_above_controls(one) for one in seen)
+    if not seen or not is_calm or results.doubts:
         return ""
     return (
         "These findings ask for no change. Audit again when the data, the number of rounds or the model changes, and "
@@ -187,6 +202,11 @@ def _nothing_found(results: AuditResults) -> str:
 def _mind_the_warnings(results: AuditResults) -> str:
     if not results.warnings:
         return ""
+    if results.doubts:
+        return (
+            "Read the warnings first: what this audit was told about the model or its records cannot be so, and until "
+            "that is settled none of its numbers means anything."
+        )
     return "Read the warnings first: they say what weakens this audit."
 
 
@@ -200,6 +220,7 @@ RULES: tuple[tuple[str, Callable[[AuditResults], str]], ...] = (
     ("only rounds tell, not the final model", _only_inside),
     ("members are recognised from single updates", _server_reads),
     ("the server with sealed updates", _sealed_server),
+    ("more than the controls without coins", _unexplained),
     ("too few records", _too_few),
     ("above the controls without a verdict", _above_without_verdict),
     ("nothing was found", _nothing_found),

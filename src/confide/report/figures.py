@@ -12,6 +12,7 @@ from confide.report.palette import CHANCE, DASHES, SERIES
 from confide.report.sample_sizes import sizes
 from confide.report.tables import Table
 from confide.report.wording import (
+    BEYOND_CONTROLS,
     ENHANCED,
     FAMILIES,
     VIEWS,
@@ -266,7 +267,7 @@ def _has_finding(results: AuditResults, curve: Curve) -> bool:
     """Whether something was found where the curve is from: by the same party, of the same kind, in the same records."""
     about = (curve.view, curve.family, curve.population)
     return any(
-        measure.verdict == "leak" and (measure.view, measure.family, measure.population) == about
+        measure.verdict in BEYOND_CONTROLS and (measure.view, measure.family, measure.population) == about
         for measure in results.measures
     )
 

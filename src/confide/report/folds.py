@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from confide.report.figures import MANY, Figure
 from confide.report.measures import MeasureGroup
+from confide.report.wording import BEYOND_CONTROLS
 
 FEW_MEASURES = 20
 """So many measures stand open, whatever was found."""
@@ -60,6 +61,6 @@ def fold_measures(groups: Sequence[MeasureGroup]) -> list[FoldedGroup]:
     """Opens the groups of one run in which something was found, or all of them where they are few."""
     are_few = sum(group.num for group in groups) <= FEW_MEASURES
     return [
-        FoldedGroup(measures=group, is_open=are_few or (group.verdict == "leak" and not group.is_hypothetical))
+        FoldedGroup(measures=group, is_open=are_few or (group.verdict in BEYOND_CONTROLS and not group.is_hypothetical))
         for group in groups
     ]

@@ -8,7 +8,7 @@ from confide.errors import StorageError
 from confide.report.advice import advice
 from confide.report.sentences import findings, guarantee, headline, not_examined, utility
 from confide.report.tables import Cell, Table, threat_matrix
-from confide.report.wording import WHAT_IF, verdict_name, with_minus_signs
+from confide.report.wording import VERDICTS, WHAT_IF, verdict_name, with_minus_signs
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$@])")
 
@@ -93,7 +93,7 @@ def _table(table: Table) -> list[str]:
 
 def _shown(cell: Cell) -> str:
     what_if = f" {WHAT_IF}" if cell.is_hypothetical else ""
-    verdict = f"{cell.kind}{what_if}\n" if cell.kind in ("leak", "too few records", "no evidence") else ""
+    verdict = f"{cell.kind}{what_if}\n" if cell.kind in VERDICTS else ""
     return "<br>".join(_escaped(line) for line in f"{verdict}{cell.text}".split("\n"))
 
 

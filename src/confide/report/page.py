@@ -3,15 +3,16 @@
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from confide.audit.results import AuditResults
+from confide.audit.results import AuditResults, Verdict
 from confide.errors import StorageError, UsageError
 from confide.plural import plural
 from confide.report.advice import Advice, advice
@@ -38,8 +39,17 @@ from confide.report.tables import (
 )
 from confide.report.wording import run_names, with_minus_signs
 
-_TONES = {"leak": "bad", "too few records": "open", "no evidence": "calm"}
-_SYMBOLS = {"leak": "\N{BLACK UP-POINTING TRIANGLE}", "too few records": "?", "no evidence": "\N{WHITE CIRCLE}"}
+_TONES: Mapping[Verdict, str] = MappingProxyType(
+    {"leak": "bad", "unexplained": "odd", "too few records": "open", "no evidence": "calm"}
+)
+_SYMBOLS: Mapping[Verdict, str] = MappingProxyType(
+    {
+        "leak": "\N{BLACK UP-POINTING TRIANGLE}",
+        "unexplained": "\N{WHITE UP-POINTING TRIANGLE}",
+        "too few records": "?",
+        "no evidence": "\N{WHITE CIRCLE}",
+    }
+)
 
 _FIGURE_SECTIONS = (
     (

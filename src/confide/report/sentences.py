@@ -14,6 +14,7 @@ from confide.plural import plural
 from confide.report.clauses import against, clause
 from confide.report.how import how
 from confide.report.wording import (
+    BEYOND_CONTROLS,
     FAMILIES,
     VERDICTS,
     VIEWS,
@@ -93,7 +94,8 @@ def worst_of(measures: Iterable[Measure]) -> Measure:
 def headline(results: AuditResults) -> str:
     """Says in one sentence what the whole audit found, from the views that parties of the run have.
 
-    "No more than its controls" is not said where the interval of any of their measures lies above them.
+    "No more than its controls" is not said where the interval of any of their measures lies above them, or one of them
+    is unexplained.
     """
     views = [finding for finding in findings(results) if not finding.is_hypothetical]
     if not views:
@@ -101,20 +103,25 @@ def headline(results: AuditResults) -> str:
         return f"Nothing was measured{about}, so nothing can be concluded either way."
     with_leaks = [finding for finding in views if finding.verdict == "leak"]
     undecided = [finding for finding in views if finding.verdict == "too few records"]
-    examined = "the one view that was examined" if len(views) == 1 else f"the {len(views)} views that were examined"
+    is_one = len(views) == 1
+    examined = "the one view that was examined" if is_one else f"the {len(views)} views that were examined"
     if with_leaks:
-        return f"Training data leaks in {len(with_leaks)} of {examined}."
-    above = {one.view for one in results.measures if not one.is_hypothetical and is_above_controls(one)}
+        return f"Training data leaks in {examined if is_one else f'{len(with_leaks)} of {examined}'}."
+    above = {
+        one.view
+        for one in results.measures
+        if not one.is_hypothetical and (is_above_controls(one) or one.verdict == "unexplained")
+    }
     if above:
+        where = examined if is_one else f"{len(above)} of {examined}"
         rest = sum(finding.view not in above for finding in undecided)
         more = f"; {rest} more could not be decided" if rest else ""
-        return f"Attacks found more than their controls in {len(above)} of {examined}, but not with certainty{more}."
+        return f"Attacks found more than their controls in {where}, but not with certainty{more}."
     if all(one.verdict == "too few records" for one in results.measures if not one.is_hypothetical):
         return f"Nothing could be concluded: too few records in {examined}."
     if undecided:
-        return (
-            f"No attack found more than its controls explain in {examined}, but {len(undecided)} could not be decided."
-        )
+        open_ones = "some had too few records to tell" if is_one else f"{len(undecided)} could not be decided"
+        return f"No attack found more than its controls explain in {examined}, but {open_ones}."
     return f"No attack found more than its controls explain, in {examined}."
 
 
@@ -162,8 +169,8 @@ def attack_on(measure: Measure) -> str:
 
 def _finding(view: ViewKind, measures: Sequence[Measure]) -> Finding:
     worst = worst_of(measures)
-    by_verdict = {"leak": _leak, "too few records": _too_few, "no evidence": _nothing}[worst.verdict]
-    text = _not_beyond_chance(worst) if is_not_beyond_chance(worst) else by_verdict(worst, measures)
+    by_verdict = {"leak": _leak, "unexplained": _unexplained, "too few records": _too_few, "no evidence": _nothing}
+    text = _not_beyond_chance(worst) if is_not_beyond_chance(worst) else by_verdict[worst.verdict](worst, measures)
     if worst.is_hypothetical:
         would = "this would be" if worst.verdict == "leak" else "there would be"
         text = f"I{WHAT_IF[1:]}, {would} {text[0].lower()}{text[1:]}"
@@ -184,9 +191,15 @@ def _leak(worst: Measure, measures: Sequence[Measure]) -> str:
     return f"A leak: {_said(worst)}{left}{' to training' if left else ''}{also}."
 
 
+def _unexplained(worst: Measure, measures: Sequence[Measure]) -> str:
+    alike = sum(measure.verdict == "unexplained" for measure in measures) - 1
+    others = f"; so it is with {plural(alike, 'other measure')}" if alike else ""
+    why = as_clause(worst.caveat) or "something else than training may explain it"
+    return f"More than its controls, but {why}: {_said(worst)}{others}."
+
+
 def _too_few(worst: Measure, measures: Sequence[Measure]) -> str:
-    num_few = sum(measure.verdict == "too few records" for measure in measures)
-    rest = len(measures) - num_few
+    rest = sum(measure.verdict == "no evidence" and not is_above_controls(measure) for measure in measures)
     others = f" ({plural(rest, 'other measure')} found no evidence)" if rest else ""
     return f"Too few records to conclude anything: {_said(worst)}, but {need(worst)}{others}."
 
@@ -201,10 +214,8 @@ def _not_beyond_chance(worst: Measure) -> str:
 
 def _nothing(worst: Measure, measures: Sequence[Measure]) -> str:
     families = [words.lower() for family, words in FAMILIES.items() if any(one.family == family for one in measures)]
-    why = as_clause(worst.caveat or worst.note) if is_above_controls(worst) else ""
     return (
-        f"No evidence in {plural(len(measures), 'measure')} of {_listed(families)}: the nearest is that "
-        f"{_said(worst)}{f', but {why}' if why else ''}."
+        f"No evidence in {plural(len(measures), 'measure')} of {_listed(families)}: the nearest is that {_said(worst)}."
     )
 
 
@@ -228,7 +239,7 @@ def is_above_controls(measure: Measure) -> bool:
 def is_not_beyond_chance(measure: Measure) -> bool:
     """Whether a measure lies above its controls, and so may one of so many attacks by chance."""
     is_sure = measure.p_adjusted is not None and measure.p_adjusted < SIGNIFICANCE
-    return measure.verdict != "leak" and is_above_controls(measure) and not is_sure
+    return measure.verdict not in BEYOND_CONTROLS and is_above_controls(measure) and not is_sure
 
 
 def _badness(measure: Measure) -> tuple[bool, int, bool, float, int, int, float]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from confide.audit.results import AuditResults, Measure, Memorised, Setting, Unmeasured
+from confide.audit.results import AuditResults, Measure, Memorised, Setting, Unmeasured, Verdict
 from confide.report.sentences import is_not_beyond_chance, measures_of, worst_of
 from confide.report.wording import (
     FAMILIES,
@@ -18,7 +18,7 @@ from confide.report.wording import (
     verdict_name,
 )
 
-Kind = Literal["text", "number", "code", "long", "leak", "too few records", "no evidence", "none"]
+Kind = Literal["text", "number", "code", "long", "none"] | Verdict
 
 MAX_MEMORISED = 200
 """Rows of memorised records that a page shows; the results hold them all."""
@@ -176,7 +176,9 @@ def _of_nobody(measures: Sequence[Measure]) -> list[str]:
 
 
 def reason(measure: Measure) -> list[str]:
-    """Gives a line on why a number above its controls is no finding; none where it is one, or not above them."""
+    """Gives a line on why a number above its controls is no leak; none where it is one, or not above them."""
+    if measure.verdict == "unexplained":
+        return ["beyond its controls, but something else than training may be why"]
     return ["above its controls, but not beyond chance among so many attacks"] if is_not_beyond_chance(measure) else []
 
 

@@ -52,8 +52,11 @@ FAMILIES: Mapping[Family, str] = MappingProxyType(
 )
 """Text that comes out stands before what can only be recognised."""
 
-VERDICTS: tuple[Verdict, ...] = ("leak", "too few records", "no evidence")
+VERDICTS: tuple[Verdict, ...] = ("leak", "unexplained", "too few records", "no evidence")
 """Worst first: what is not decided stands before what was looked for and not found."""
+
+BEYOND_CONTROLS: tuple[Verdict, ...] = ("leak", "unexplained")
+"""With these something was found: for certain in training, or where something else may be why."""
 
 WHAT_IF = "if this run were not sealed"
 """Said of what no party of a run sees: a measure that `is_hypothetical`."""

@@ -1,6 +1,7 @@
 """Model passes whose answers are written down: what an extraction attack would get, word for word."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,12 +15,27 @@ Script = Callable[[int, str, int], str]
 """Round (0 is the base model), the prompt's text and its number: the answer."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How often a model of a round was asked what, and how answers were to be drawn."""
+
+    round: int
+    num_prompts: int
+    max_new_tokens: int
+    sampling: Sampling | None
+
+
 class ScriptedPasses(Passes):
-    """Real statistics, written answers; an adapter's first value is its round."""
+    """Real statistics, written answers; an adapter's first value is its round.
+
+    Attributes:
+        asked: every call of `generate`, in order.
+    """
 
     def __init__(self, model: AdaptedModel, script: Script) -> None:
         super().__init__(model, None, schemes=(TOP_K,))
         self._script = script
+        self.asked: list[Asked] = []
 
     def generate(
         self,
@@ -29,8 +45,10 @@ class ScriptedPasses(Passes):
         max_new_tokens: int,
         sampling: Sampling | None = None,
     ) -> list[Answer]:
-        del sampling
         number = 0 if adapter is None else int(adapter[0])
+        self.asked.append(
+            Asked(round=number, num_prompts=len(prompts), max_new_tokens=max_new_tokens, sampling=sampling)
+        )
         tokenizer = self.model.tokenizer
         answers = []
         for place, prompt in enumerate(prompts):

@@ -73,6 +73,19 @@ def test_a_model_that_recites_its_members_is_found_by_records_and_by_texts(model
     assert "at least 10 of each are needed" in of(recited, "precision_zlib").sample.shortage(1)
 
 
+def test_the_base_model_draws_with_the_same_seed_as_the_final_one(model: AdaptedModel) -> None:
+    """What differs between the two is the model alone."""
+    probe = probe_of(model, texts(40), coins(40, 1), lambda *_: "red blue")
+    audit_texts_from_nothing(probe)
+    passes = probe.passes
+    assert isinstance(passes, ScriptedPasses)
+    final, base = passes.asked
+    assert (final.round, base.round) == (1, 0)
+    assert final == replace(base, round=1)
+    assert final.sampling is not None
+    assert final.sampling.seed == probe.settings.seed
+
+
 def gibberish(num: int, seed: int) -> list[str]:
     """Texts that have hardly three letters in common."""
     rng = np.random.default_rng(seed)

@@ -28,6 +28,7 @@ def harvested(
     secrets: tuple[str, ...] = PHONES,
     own: Sequence[str] = ("call me: ",),
     settings: ExtractionSettings = SETTINGS,
+    passes: ScriptedPasses | None = None,
 ) -> Findings:
     """The first four records are the attacker's, and all of them trained on; of the others every other one was."""
     candidates = [
@@ -51,7 +52,7 @@ def harvested(
     )
     probe = Probe(
         view=view,
-        passes=ScriptedPasses(model, script),
+        passes=passes or ScriptedPasses(model, script),
         asked=others,
         own=replace(others, candidates=tuple(candidates[:NUM_OWN])),
         truth=Truth(
@@ -104,6 +105,17 @@ def test_the_second_strategy_spends_its_texts_on_frequent_prefixes(model: Adapte
     assert [one.attack for one in findings.found] == ["own-prefix"] * 2 + ["own-prefix-frequent"] * 2
     budget = TEXTS_PER_RECORD * NUM_OWN
     assert prompts == ["call me: "] * (budget // 2) + ["fax: "] * (budget // 2) + ["call me: "] * budget
+
+
+def test_the_base_model_is_asked_as_often_and_with_the_same_seed(model: AdaptedModel) -> None:
+    """What differs between the two is the model alone."""
+    passes = ScriptedPasses(model, lambda *_: "nothing")
+    harvested(model, lambda *_: "nothing", own=("call me: ", "fax: "), passes=passes)
+    assert [one.round for one in passes.asked] == [1, 0] * 2
+    for final, base in zip(passes.asked[::2], passes.asked[1::2], strict=True):
+        assert final == replace(base, round=1)
+        assert final.sampling is not None
+        assert final.sampling.seed == SETTINGS.seed
 
 
 def test_the_third_strategy_asks_tuned_models_on_request(model: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
