@@ -33,6 +33,8 @@ PLACES = {
     "torch.utils.tensorboard": {"confide.tracking.tensorboard"},
     "mlflow": {"confide.tracking.mlflow"},
     "wandb": {"confide.tracking.wandb"},
+    "opacus": {"confide.train.per_example"},
+    "dp_accounting": {"confide.privacy.accounting"},
     "seal": {"confide.seal.ring"},
     "tenseal": {"confide.seal.published"},
     "cryptography": {"confide.membership.", "confide.seal.commonpoly"},
