@@ -6,8 +6,7 @@ the shared model that the next client could notice: the adapter is overwritten w
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,13 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from confide.data.batches import Batch, collate, example_order, plan_batches
+from confide.data.batches import example_order, plan_batches
 from confide.data.examples import TokenizedExample
-from confide.errors import NonFiniteLossError
+from confide.errors import ConfigError, NonFiniteLossError
 from confide.model.lora import AdaptedModel
 from confide.seeds import stream, torch_stream
 from confide.train.forward import TargetScorer
-from confide.train.regularizers import KlDirection, KlReference, KlReferences, Regularizer, kl_sum, squared_distance
+from confide.train.objective import Objective
+from confide.train.objective import RegularizerSettings as RegularizerSettings  # a part of the settings here
+from confide.train.private import PrivateSettings, PrivateSteps
+from confide.train.steps import MeanSteps, MicroBatches, RoundSteps, StepGradient
 from confide.update import Layout, Vector
 
 
@@ -32,7 +34,8 @@ class OptimizerSettings:
     Attributes:
         kind: "adamw" (Loshchilov & Hutter 2019) or "sgd" (with `momentum`).
         adam_eps: the optimiser's eps, no privacy parameter.
-        clip_grad_norm: bound on the L2 norm of a step's whole gradient; 0 = off.
+        clip_grad_norm: bound on the L2 norm of a step's whole gradient; 0 = off. Not used in private training, which
+            bounds the gradient of each example.
     """
 
     kind: Literal["adamw", "sgd"] = "adamw"
@@ -57,16 +60,6 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegularizerSettings:
-    """What is added to the loss: `strength` times the term of `kind` (see train/regularizers.py)."""
-
-    kind: Regularizer = "none"
-    strength: float = 0.0
-    kl_reference: KlReference = "base"
-    kl_direction: KlDirection = "current-reference"
-
-
-@dataclass(frozen=True, kw_only=True)
 class LocalSettings:
     """How a client trains in every round; exactly one of `local_steps` and `local_epochs` is set.
 
@@ -84,7 +77,7 @@ class LocalSettings:
     accumulation: int = 1
     gradient_checkpointing: bool = False
     optimizer: OptimizerSettings = OptimizerSettings()
-    regularizer: RegularizerSettings = RegularizerSettings()
+    regularizer: RegularizerSettings = field(default_factory=RegularizerSettings)
 
     def num_examples(self, available: int) -> int:
         """How many examples (with repetition) one round reads, when the client has `available` of them."""
@@ -99,7 +92,8 @@ class StepReport:
 
     Attributes:
         step: from 1 to `num_steps`.
-        loss: mean negative log-likelihood per target token of this step's examples, in nats.
+        loss: mean negative log-likelihood per target token of this step's examples, in nats; NaN where a private step
+            drew none.
     """
 
     step: int
@@ -112,11 +106,14 @@ class LocalMetrics:
     """What one client's training in one round looked like: a diagnostic about the client, kept apart from results.
 
     Attributes:
-        loss: mean over steps of the step's mean loss, in nats per target token, without the regulariser.
+        loss: mean over steps of the step's mean loss, in nats per target token, without the regulariser. Private steps
+            that drew no example are left out of the losses; with no other steps these are NaN.
         first_loss, last_loss: of the first and the last step.
         regularizer: mean over steps of the added term, strength included.
-        gradient_norm: mean over steps of the L2 norm before clipping.
+        gradient_norm: mean over steps of the L2 norm before clipping; in private training with the noise.
         num_tokens: real tokens read, padding excluded.
+        example_norm: in private training, the mean over examples read of the norm of their gradient; else 0.
+        clipped_share: in private training, the share of them whose gradient was longer than the bound; else 0.
     """
 
     num_steps: int
@@ -129,6 +126,8 @@ class LocalMetrics:
     regularizer: float
     gradient_norm: float
     seconds: float
+    example_norm: float = 0.0
+    clipped_share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +149,26 @@ class LocalTrainer:
         model: base model with one LoRA adapter; shared by all clients of the process.
         settings: the same for every client.
         seed: the run's seed, from which the streams "order", "batches" and "dropout" are derived.
+        private: makes every step one of DP-SGD (see train/private.py); of one client, as its sampling rate is. The
+            numbers of steps and examples in `settings` are not used then, nor is the seed.
+
+    Raises:
+        ConfigError: private training with gradient checkpointing.
     """
 
-    def __init__(self, model: AdaptedModel, settings: LocalSettings, *, seed: int) -> None:
+    def __init__(
+        self, model: AdaptedModel, settings: LocalSettings, *, seed: int, private: PrivateSettings | None = None
+    ) -> None:
+        if private is not None and settings.gradient_checkpointing:
+            # Layers run twice then, and the hooks that keep each example's gradient count the second run as another.
+            raise ConfigError(
+                "train.gradient_checkpointing is on, expected off with privacy.unit = 'example'. To save memory, lower "
+                "how many examples go through the model at once."
+            )
         self._model = model
         self._settings = settings
         self._seed = seed
-        self._pad_token_id = int(model.tokenizer.pad_token_id)
+        self._private = private
         self.scorer = TargetScorer(model.module)
         if settings.gradient_checkpointing:
             model.module.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
@@ -184,14 +196,18 @@ class LocalTrainer:
             examples: the client's own, at least one.
             num_seen: examples this client has read in earlier rounds; the walk over its data goes on from there.
             learning_rate: constant for the round.
-            correction: added to every step's gradient (SCAFFOLD's c - c_i), flat over `trained`.
+            correction: added to every step's gradient (SCAFFOLD's c - c_i), flat over `trained`; in private training
+                after the noise, so it must follow from what was released.
             on_step: called after every optimiser step; may raise to stop.
 
         Guarantees:
-            - The result depends only on the arguments, the settings, the seed and the number of threads.
+            - The result depends only on the arguments, the settings, the seed and the number of threads; in private
+              training, on the private draws instead of the seed.
 
         Raises:
-            NonFiniteLossError: a step's loss or gradient, or a weight after the last step, is NaN or infinite.
+            NonFiniteLossError: a step's loss or gradient, the gradient of one example in private training, or a weight
+                after the last step, is NaN or infinite. Nothing of the round has left then.
+            ModelError: private training of what has no per-example gradients.
         """
         settings = self._settings
         began = time.perf_counter()
@@ -199,32 +215,46 @@ class LocalTrainer:
         self._model.set_trainable(trained)
         parameters = self._model.parameters_of(trained)
         optimizer = settings.optimizer.make(parameters, learning_rate)
-        penalty = _Penalty(self._model, self.scorer, settings.regularizer, parameters, start)
+        objective = Objective(self._model, self.scorer, settings.regularizer, parameters, start)
         corrections = _split(correction, trained, parameters)
-        meter = _Meter()
-        steps = self._steps(client, round_number, examples, num_seen)
+        steps = self._round_steps(objective, client, round_number, examples, num_seen)
+        bound = settings.optimizer.clip_grad_norm if self._private is None else 0.0
+        meter = _Meter(math.inf if self._private is None else self._private.clip_norm)
         module = self._model.module
         was_training = module.training
         module.train()
         try:
-            with torch_stream(self._seed, "dropout", client, round_number):
-                for number, micro_batches in enumerate(steps, start=1):
-                    loss, added = self._backward(micro_batches, penalty)
+            with torch_stream(steps.dropout_seed, "dropout", client, round_number), steps.running():
+                for number, batches in enumerate(steps.batches, start=1):
+                    made = steps.make_gradient(batches)
                     _add_to_gradients(parameters, corrections)
-                    norm = _clip(parameters, settings.optimizer.clip_grad_norm)
-                    _check_finite(loss, norm, client=client, round_number=round_number, step=number)
+                    norm = _clip(parameters, bound)
+                    _check_finite(made, norm, batches, client=client, round_number=round_number, step=number)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-                    meter.add(micro_batches, loss, added, norm)
+                    meter.add(batches, made, norm)
                     if on_step is not None:
-                        on_step(StepReport(step=number, num_steps=len(steps), loss=loss))
+                        on_step(StepReport(step=number, num_steps=len(steps.batches), loss=made.loss))
         finally:
             module.train(was_training)
             optimizer.zero_grad(set_to_none=True)
         vector = self._model.layout.gather(self._model.read(), trained)
         if not np.isfinite(vector).all():  # a loss shows what the step before it did: nothing shows the last one
-            raise _not_finite("a weight is not finite", client=client, round_number=round_number, step=len(steps))
+            last = len(steps.batches)
+            raise _not_finite("a weight is not finite", client=client, round_number=round_number, step=last)
         return LocalResult(vector=vector, metrics=meter.metrics(time.perf_counter() - began))
+
+    def _round_steps(
+        self,
+        objective: Objective,
+        client: str,
+        round_number: int,
+        examples: Sequence[TokenizedExample],
+        num_seen: int,
+    ) -> RoundSteps:
+        if self._private is not None:
+            return PrivateSteps(self._model, objective, self._private, examples, round_number)
+        return MeanSteps(objective, self._steps(client, round_number, examples, num_seen), self._seed)
 
     def _steps(
         self, client: str, round_number: int, examples: Sequence[TokenizedExample], num_seen: int
@@ -242,75 +272,6 @@ class LocalTrainer:
         walk = example_order(len(examples), num_seen, count, seed=self._seed, client=client)
         rng = stream(self._seed, "batches", client, round_number)
         return plan_batches(walk, [example.num_tokens for example in examples], self._settings.batch_size, rng)
-
-    def _backward(
-        self, micro_batches: Sequence[Sequence[TokenizedExample]], penalty: "_Penalty"
-    ) -> tuple[float, float]:
-        """Accumulates the gradient of one step: mean over all its targets, plus the penalty."""
-        num_targets = sum(int(example.loss_mask.sum()) for batch in micro_batches for example in batch)
-        loss_total, added_total = 0.0, 0.0
-        for examples in micro_batches:
-            batch = collate(examples, self._pad_token_id).to(self._model.base.device)
-            references = penalty.reference_states(batch)
-            states, targets = self.scorer.states(batch)
-            loss = self.scorer.loss_sum_of(states, targets) / num_targets
-            added = penalty.per_batch(states, references) / num_targets
-            (loss + added if references else loss).backward()
-            loss_total += float(loss.detach())
-            added_total += float(added.detach())
-        on_weights = penalty.on_weights()
-        if on_weights is not None:
-            on_weights.backward()
-            added_total += float(on_weights.detach())
-        return loss_total, added_total
-
-
-class _Penalty:
-    """The regulariser of one client's round: what it adds per batch, and what it adds once a step."""
-
-    def __init__(
-        self,
-        model: AdaptedModel,
-        scorer: TargetScorer,
-        settings: RegularizerSettings,
-        parameters: Sequence[torch.nn.Parameter],
-        start: Vector,
-    ) -> None:
-        self._settings = settings
-        self._scorer = scorer
-        self._parameters = parameters
-        self._anchors = [parameter.detach().clone() for parameter in parameters] if settings.kind == "prox" else None
-        contexts = []
-        if settings.kind == "kl" and settings.kl_reference in ("base", "both"):
-            contexts.append(model.base_only)
-        if settings.kind == "kl" and settings.kl_reference in ("round", "both"):
-            contexts.append(lambda: _temporarily(model, start))
-        self._references = KlReferences(scorer=scorer, contexts=contexts)
-
-    def reference_states(self, batch: Batch) -> list[Tensor]:
-        return self._references.states(batch) if self._references.contexts else []
-
-    def per_batch(self, states: Tensor, references: Sequence[Tensor]) -> Tensor:
-        total = torch.zeros((), device=states.device)
-        for reference in references:
-            total = total + kl_sum(self._scorer, states, reference, self._settings.kl_direction)
-        return self._settings.strength * total
-
-    def on_weights(self) -> Tensor | None:
-        if self._settings.kind not in ("prox", "l2"):
-            return None
-        return self._settings.strength * squared_distance(self._parameters, self._anchors)
-
-
-@contextmanager
-def _temporarily(model: AdaptedModel, vector: Vector) -> Iterator[None]:
-    """Puts another adapter into the model for the body, then puts back what was there."""
-    current = model.read()
-    model.write(vector)
-    try:
-        yield
-    finally:
-        model.write(current)
 
 
 def _split(correction: Vector | None, trained: Layout, parameters: Sequence[torch.nn.Parameter]) -> list[Tensor] | None:
@@ -334,10 +295,17 @@ def _clip(parameters: Sequence[torch.nn.Parameter], bound: float) -> float:
     return float(torch.nn.utils.clip_grad_norm_(parameters, bound if bound > 0 else math.inf))
 
 
-def _check_finite(loss: float, norm: float, *, client: str, round_number: int, step: int) -> None:
-    if math.isfinite(loss) and math.isfinite(norm):
+def _check_finite(
+    made: StepGradient, norm: float, batches: MicroBatches, *, client: str, round_number: int, step: int
+) -> None:
+    if batches and not math.isfinite(made.loss):
+        what = f"the loss is {made.loss}"
+    elif not all(math.isfinite(found) for found in made.example_norms):
+        what = "the gradient of an example is not finite"
+    elif not math.isfinite(norm):
+        what = f"the gradient's norm is {norm}"
+    else:
         return
-    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
     raise _not_finite(what, client=client, round_number=round_number, step=step)
 
 
@@ -352,31 +320,38 @@ def _not_finite(what: str, *, client: str, round_number: int, step: int) -> NonF
 class _Meter:
     """Collects a round's numbers, step by step."""
 
-    def __init__(self) -> None:
+    def __init__(self, clip_norm: float) -> None:
+        self._clip_norm = clip_norm
         self._losses: list[float] = []
         self._added: list[float] = []
         self._norms: list[float] = []
+        self._example_norms: list[float] = []
         self._examples = self._tokens = self._targets = 0
 
-    def add(self, micro_batches: Sequence[Sequence[TokenizedExample]], loss: float, added: float, norm: float) -> None:
-        self._losses.append(loss)
-        self._added.append(added)
+    def add(self, batches: MicroBatches, made: StepGradient, norm: float) -> None:
+        self._losses += [made.loss] if batches else []
+        self._added.append(made.added)
         self._norms.append(norm)
-        for example in (example for batch in micro_batches for example in batch):
+        self._example_norms += made.example_norms
+        for example in (example for batch in batches for example in batch):
             self._examples += 1
             self._tokens += example.num_tokens
             self._targets += int(example.loss_mask.sum())
 
     def metrics(self, seconds: float) -> LocalMetrics:
+        losses = self._losses or [math.nan]
+        lengths = np.array(self._example_norms or [0.0])
         return LocalMetrics(
-            num_steps=len(self._losses),
+            num_steps=len(self._norms),
             num_examples=self._examples,
             num_tokens=self._tokens,
             num_targets=self._targets,
-            loss=float(np.mean(self._losses)),
-            first_loss=self._losses[0],
-            last_loss=self._losses[-1],
+            loss=float(np.mean(losses)),
+            first_loss=losses[0],
+            last_loss=losses[-1],
             regularizer=float(np.mean(self._added)),
             gradient_norm=float(np.mean(self._norms)),
             seconds=seconds,
+            example_norm=float(lengths.mean()),
+            clipped_share=float((lengths > self._clip_norm).mean()),
         )
