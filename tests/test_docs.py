@@ -19,7 +19,7 @@ from confide.membership.envelope import OVERHEAD_BYTES
 from confide.membership.groupkey import KEY_BYTES, encrypt_for_group
 from confide.membership.roster import SIGNATURE_BYTES
 from confide.messages import Message
-from confide.parties.client import TOLD
+from confide.parties.client import TOLD, TOLD_ALWAYS
 from confide.parties.server import FIGURES
 from confide.seal import published
 from confide.seal.profiles import PROFILES, Profile, failure_log2
@@ -163,10 +163,11 @@ def test_the_table_of_collusion_follows_from_its_three_bounds() -> None:
 
 
 def test_every_figure_that_the_server_takes_is_told() -> None:
-    (trained, opened) = ([*re.findall(r"`(\w+)`", cells[1])] for cells in rows("trust.md", "figures"))
-    assert len(trained) + len(opened) == len(FIGURES)
-    assert {*trained, *opened} == FIGURES
+    (trained, private, opened) = ([*re.findall(r"`(\w+)`", cells[1])] for cells in rows("trust.md", "figures"))
+    assert {*trained, *private, *opened} == FIGURES
     assert set(trained) == set(TOLD)
+    assert set(private) == {*TOLD_ALWAYS, "epsilon"}
+    assert not {*trained, *private} & {*opened}
 
 
 # --- Names

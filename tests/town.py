@@ -22,6 +22,7 @@ from confide.parties.payload import num_sealed_values
 from confide.parties.server import PayloadShape, Server
 from confide.parties.state import ClientState, FilePending, MemoryPending, PendingStore
 from confide.privacy.plan import NoPrivacy
+from confide.privacy.releases import MemoryReleases
 from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity
 from confide.round import RoundNotes, RoundResult, open_federation, run_round
@@ -178,7 +179,7 @@ class Town:
             shape=lambda number: PayloadShape(
                 layout_digest=payload_layout(LAYOUT, with_control=with_control).digest,
                 num_values=num_sealed_values(
-                    self.rules.pruning.num_kept(LAYOUT.num_values, number), controls, has_range=is_sealed
+                    self.rules.pruning.num_kept(LAYOUT.num_values, number), controls, has_peaks=is_sealed
                 ),
             ),
             weight=self.rules.weight,
@@ -226,6 +227,7 @@ class Town:
             privacy=NoPrivacy(),
             evaluate=self.measure(name),
             store=self.stores[name],
+            releases=MemoryReleases(),
         )
 
     def restart(self, name: str) -> None:

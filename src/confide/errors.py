@@ -98,6 +98,10 @@ class SaturationError(RunError):
     """More values than allowed lie outside the range that sealing carries; going on would lose a part of the update."""
 
 
+class PrivacyBudgetError(RunError):
+    """Going on would cost more of the privacy budget than was planned; the last model inside it is saved."""
+
+
 class SecretKeyError(RunError):
     """A secret key was asked to do what it must not: a second use, a second member list, a copy."""
 

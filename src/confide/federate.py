@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from confide.checkpoint import AdapterWriter, load_state, save_record, save_state
-from confide.errors import ConfideError, RunDirectoryError, RunInterrupted
+from confide.errors import ConfideError, PrivacyBudgetError, RunDirectoryError, RunInterrupted
 from confide.files import sync_tree
 from confide.parties.client import Client
 from confide.parties.server import Server, ServerState
@@ -30,6 +30,7 @@ class Federation:
     Attributes:
         writer: writes adapters in PEFT's format.
         layout: of the whole adapter.
+        stops_at_budget: whether a run whose next round would pass the privacy budget is finished; otherwise it fails.
     """
 
     server: Server
@@ -40,6 +41,7 @@ class Federation:
     layout: Layout
     writer: AdapterWriter
     num_rounds: int
+    stops_at_budget: bool = True
 
 
 class Observer(Protocol):
@@ -102,20 +104,27 @@ def run(
             saved.
     """
     directory.set_status("running")
+    reason = ""
     try:
         while state.round_number < federation.num_rounds:
             observer.round_started(state.round_number + 1, federation.num_rounds, federation.server.clients_per_round)
             state = _one_round(federation, directory, state, observer, trackers)
+    except PrivacyBudgetError as error:
+        if not federation.stops_at_budget or state.round_number == 0:
+            _note_end(directory, "failed", str(error))
+            raise
+        reason = str(error)
+        _log.warning("the run ends after round %d: %s", state.round_number, reason)
     except BaseException as error:
         interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt)
-        reason = str(error) if isinstance(error, ConfideError) else type(error).__name__
-        _note_end(directory, "interrupted" if interrupted else "failed", reason)
+        ended_by = str(error) if isinstance(error, ConfideError) else type(error).__name__
+        _note_end(directory, "interrupted" if interrupted else "failed", ended_by)
         raise
     # First: a run that is called finished keeps nothing of what is the clients' own.
     directory.drop_state(directory.last_round())
     for client in federation.clients:
         client.forget_pending()
-    directory.set_status("finished", reason="")
+    directory.set_status("finished", reason=reason)
     return directory.records()
 
 

@@ -17,7 +17,8 @@ class RoundRecord:
         members: the clients whose updates are in the sum.
         failures: why each other client of the cohort, or one that could not open the sum, was left out.
         learning_rate: of the local training.
-        loss: mean over members, by weight, of their mean training loss in nats per target token.
+        loss: mean over members, by weight, of their mean training loss in nats per target token; None under
+            differential privacy, where no client tells it.
         held_out_loss: mean over clients, by target tokens, of the new global adapter's loss on their held-out data;
             None when it was not measured in this round.
         update_norm: L2 norm of the step that the global adapter made.
@@ -33,7 +34,8 @@ class RoundRecord:
         num_values: how many values of an update travelled.
         sparsity: share of an update's coordinates that did not.
         saturated: the largest share, over clients, of values outside the range that sealing carried.
-        privacy: the formal guarantee so far, in words; epsilon is None without one.
+        privacy: the formal guarantee, in words.
+        epsilon: what the guarantee has cost so far, the most over clients; None without one.
         adapter_digest: of the global state after the round.
         factor_error: with LoRA's factors averaged apart: Frobenius norm of mean(BA) - mean(B)mean(A), and the same
             divided by the norm of the round's change of BA. None when exact, or when updates are sealed.
@@ -44,7 +46,7 @@ class RoundRecord:
     members: tuple[str, ...]
     failures: Mapping[str, str]
     learning_rate: float
-    loss: float
+    loss: float | None
     held_out_loss: float | None
     update_norm: float
     bytes_up: int

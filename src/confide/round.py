@@ -25,7 +25,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from confide.errors import MessageError, NonFiniteLossError, RoundFailedError, RunError, SaturationError
+from confide.errors import (
+    MessageError,
+    NonFiniteLossError,
+    PrivacyBudgetError,
+    RoundFailedError,
+    RunError,
+    SaturationError,
+)
 from confide.global_state import GlobalState
 from confide.membership.memberlist import MemberList
 from confide.messages import (
@@ -44,8 +51,10 @@ from confide.transport.base import Transport
 
 _logger = logging.getLogger(__name__)
 
-STOPPING: Mapping[str, type[RunError]] = {error.__name__: error for error in (NonFiniteLossError, SaturationError)}
-"""Failures of one client that stop the run: going on without it would hide a wrong setting.
+STOPPING: Mapping[str, type[RunError]] = {
+    error.__name__: error for error in (NonFiniteLossError, SaturationError, PrivacyBudgetError)
+}
+"""Failures of one client that stop the run: going on without it would hide a wrong setting, or a spent budget.
 
 A `SaturationError` does so only once the range of the round cannot be widened any more.
 """
@@ -68,6 +77,7 @@ class RoundNotes:
         server_reads: whether the clients give the server each round's global state.
         sparsity: share of an update's coordinates that do not travel, by round number.
         privacy: the formal guarantee, in words.
+        warnings: what a user should know of the protection, a sentence each.
         inspect: gives the inexactness of averaging LoRA's factors from plaintext updates; None where that is exact or
             the updates are sealed.
     """
@@ -78,6 +88,7 @@ class RoundNotes:
     server_reads: bool
     sparsity: Callable[[int], float]
     privacy: str
+    warnings: tuple[str, ...] = ()
     inspect: Inspector | None = None
 
 
@@ -108,6 +119,7 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
         NonFiniteLossError: a client's training met NaN or infinity.
         SaturationError: too much of a client's update lies outside the range that sealing carries, also after
             `MAX_WIDENINGS` doublings.
+        PrivacyBudgetError: the round would cost a client more than was planned.
     """
     wire, clock = _Wire(transport), _Clock()
     state = bring_up_to_date(server, wire, state)
@@ -387,7 +399,7 @@ def _record(
         members=tuple(members.weights),
         failures=dict(failures),
         learning_rate=notes.learning_rate(plan.round_number),
-        loss=_mean([(uploads[client].metrics["loss"], weight) for client, weight in members.weights.items()]),
+        loss=_loss(uploads, members),
         held_out_loss=_held_out_loss(opened),
         update_norm=first["step_norm"],
         bytes_up=wire.bytes_up,
@@ -402,10 +414,16 @@ def _record(
         sparsity=notes.sparsity(plan.round_number),
         saturated=max(upload.metrics.get("saturated", 0.0) for upload in uploads.values()),
         privacy=notes.privacy,
-        epsilon=None,
+        epsilon=max((one.metrics["epsilon"] for one in uploads.values() if "epsilon" in one.metrics), default=None),
         adapter_digest=after.adapter_digest,
         factor_error=None if factor_error is None else _relative(factor_error, first.get("product_change", 0.0)),
     )
+
+
+def _loss(uploads: Mapping[str, Upload], members: MemberList) -> float | None:
+    told = [(uploads[client].metrics.get("loss"), weight) for client, weight in members.weights.items()]
+    losses = [(loss, weight) for loss, weight in told if loss is not None]
+    return _mean(losses) if len(losses) == len(told) else None
 
 
 def _held_out_loss(opened: Mapping[str, OpenReply]) -> float | None:

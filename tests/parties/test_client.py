@@ -16,6 +16,7 @@ from confide.errors import (
     LayoutMismatchError,
     MessageError,
     NonFiniteUpdateError,
+    PrivacyBudgetError,
     RosterError,
     RunInterrupted,
 )
@@ -43,16 +44,17 @@ from confide.messages import (
     pack_parts,
     unpack_parts,
 )
-from confide.parties.client import TOLD, Client, ClientRules
+from confide.parties.client import TOLD, TOLD_ALWAYS, Client, ClientRules
 from confide.parties.key_holder import KeyHolder
 from confide.parties.state import ClientState, MemoryPending, Pending
-from confide.privacy.plan import NoPrivacy, PrivacyPlan
+from confide.privacy.plan import NoPrivacy, PrivacyPlan, Unit
+from confide.privacy.releases import MemoryReleases
 from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity
 from confide.seal.plain import PlainClient
 from confide.seeds import stream
 from confide.train.local import LocalResult, StepReport
-from confide.update import Layout, Slot, Update
+from confide.update import Layout, Slot, Vector
 from tests.town import EXAMPLE, LAYOUT, FakeTrainer
 
 START = GlobalState(layout=LAYOUT, round_number=0, adapter=np.zeros(4, np.float32))
@@ -77,6 +79,7 @@ def make_client(
     with_control: bool = False,
     on_step: Callable[[str, StepReport], None] | None = None,
     store: MemoryPending | None = None,
+    releases: MemoryReleases | None = None,
 ) -> Client:
     trainer = FakeTrainer()
     if train is not None:
@@ -107,6 +110,7 @@ def make_client(
         privacy=privacy or NoPrivacy(),
         evaluate=lambda adapter: {"held_out_loss": float(adapter[0])},
         store=store or MemoryPending(),
+        releases=releases or MemoryReleases(),
         on_step=on_step,
     )
 
@@ -233,21 +237,71 @@ def test_norms_and_losses_by_step_stay_with_the_client() -> None:
     assert (client.figures["update_norm"], client.figures["remainder_norm"]) == (4.0, 0.0)
     assert client.figures.keys() - set(TOLD) == {
         *("first_loss", "last_loss", "regularizer", "gradient_norm", "update_norm", "remainder_norm"),
+        *("example_norm", "clipped_share"),
     }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Halving:
-    """A privacy plan that halves."""
+    """A privacy plan that halves, costs 2 a release, and allows 5."""
 
-    guarantee: str = "none"
+    unit: Unit
+    fixed_limit: float = 0.0
 
-    def protect(self, update: Update) -> Update:
-        return replace(update, vector=update.vector * np.float32(0.5))
+    def epsilon(self, num_releases: int) -> float:
+        return 2.0 * num_releases
+
+    def check_budget(self, num_releases: int) -> None:
+        if self.epsilon(num_releases) > 5.0:
+            raise PrivacyBudgetError("spent")
+
+    def protect(self, values: Vector, weight_ratio: float, round_number: int) -> Vector:
+        assert (weight_ratio, round_number) == (3 / REFERENCE_WEIGHT, 1)
+        return values * np.float32(0.5)
 
 
 def test_privacy_acts_before_anything_leaves() -> None:
-    assert sent_values(train(make_client(privacy=Halving()))) == [3 / REFERENCE_WEIGHT * 1.0] * 4
+    assert sent_values(train(make_client(privacy=Halving("client")))) == [3 / REFERENCE_WEIGHT * 1.0] * 4
+
+
+@pytest.mark.parametrize("unit", ["example", "client"])
+def test_under_a_guarantee_a_client_tells_epsilon_and_nothing_that_its_data_decided(unit: Unit) -> None:
+    reply = train(make_client(privacy=Halving(unit)))
+    assert set(reply.metrics) == {*TOLD_ALWAYS, "epsilon"}
+    assert reply.metrics["epsilon"] == 2.0
+    assert set(TOLD_ALWAYS) == {"num_steps", "seconds", "saturated", "seal_seconds"}
+
+
+def test_noise_on_the_update_is_a_release_with_each_upload_until_the_budget_is_spent() -> None:
+    releases = MemoryReleases()
+    client = make_client(privacy=Halving("client"), releases=releases)
+    assert [train(client).metrics["epsilon"] for _ in range(2)] == [2.0, 4.0]
+    with pytest.raises(PrivacyBudgetError):
+        train(client)
+    assert releases.count == 2
+
+
+def test_a_private_training_asked_for_again_gives_what_it_gave_and_costs_nothing_more() -> None:
+    trained = []
+
+    def train_once(**arguments: Any) -> LocalResult:
+        trained.append(arguments["round_number"])
+        return FakeTrainer().train(**arguments)
+
+    releases = MemoryReleases()
+    client = make_client(privacy=Halving("example"), train=train_once, releases=releases)
+    replies = [train(client) for _ in range(4)]
+    assert sent_values(replies[3]) == sent_values(replies[0])
+    assert [reply.metrics["epsilon"] for reply in replies] == [2.0] * 4
+    assert (trained, releases.count) == ([1], 1)
+
+
+def test_what_noise_left_of_an_update_is_never_sent_later() -> None:
+    """Noise would come back with the other sign, and take the noise of the round before away."""
+    client = make_client(privacy=Halving("client"))
+    train(client)
+    assert client.figures["remainder_norm"] == 0.0
+    assert not client.settled(counted=True).remainders
 
 
 def test_training_alone_moves_nothing() -> None:

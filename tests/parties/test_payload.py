@@ -90,7 +90,7 @@ def test_lengths_agree_wherever_they_are_computed(payload: Payload, data: st.Dat
     assert values.size == payload.num_values
     assert payload.num_update_values == int(kept(payload).sum())
     assert payload.num_values == num_sealed_values(
-        payload.num_update_values, size if payload.with_control else 0, has_range=bool(payload.limits)
+        payload.num_update_values, size if payload.with_control else 0, has_peaks=bool(payload.limits)
     )
     assert payload.layout.num_values == size * (1 + payload.with_control)
     assert payload.limit == (payload.limits[0] if payload.limits else 1.0)

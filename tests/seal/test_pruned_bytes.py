@@ -21,7 +21,7 @@ def upload_bytes(profile_name: str, sparsity: float) -> int:
     identities = [Identity.generate(name) for name in ("east", "north", "west")]
     roster = Roster([identity.public for identity in identities])
     sealing = OneTimeClient(get_profile("onetime", profile_name), roster, threshold=2)
-    num_values = num_sealed_values(kept_count(NUM_VALUES, sparsity), 0, has_range=True)
+    num_values = num_sealed_values(kept_count(NUM_VALUES, sparsity), 0, has_peaks=True)
     context = SealContext(run="r", round_number=1, client="east", num_values=num_values, limit=0.25)
     spec = FrameSpec(
         sealing_digest=sealing.digest,

@@ -32,6 +32,7 @@ class GlobalStep:
         num_clients: all clients of the federation.
         accumulates: whether the state keeps the sum of all steps, which a common mask goes by.
         initial_limit: fixed-point range of the first round's updates; 0 where values travel without a fixed range.
+        keeps_limit: whether every round has that range, whatever its updates were.
     """
 
     optimizer: ServerOptimizer
@@ -39,6 +40,7 @@ class GlobalStep:
     num_clients: int
     accumulates: bool = False
     initial_limit: float = 0.0
+    keeps_limit: bool = False
 
     def control(self, state: GlobalState, trained: Layout) -> Vector:
         """The global control variate over `trained`; zero before the first round."""
@@ -63,7 +65,7 @@ class GlobalStep:
         if self.initial_limit == 0:
             return ()
         first = (self.initial_limit, self.initial_limit / learning_rate)[: 1 + self.with_control]
-        kept = state.memory.get(_key(trained, _LIMITS))
+        kept = None if self.keeps_limit else state.memory.get(_key(trained, _LIMITS))
         return first if kept is None else tuple(float(limit) for limit in kept)
 
     def apply(

@@ -10,6 +10,7 @@ from confide.aggregate.factors import factor_pairs, inexactness
 from confide.aggregate.optimizers import FedAdaptive, FedAvg, FedAvgM, ServerOptimizer
 from confide.aggregate.step import GlobalStep, payload_layout
 from confide.aggregate.weights import client_weight
+from confide.build.privacy import FederationPrivacy, build_privacy, build_private_training, build_releases
 from confide.build.sealing import (
     build_ledger,
     build_pending_store,
@@ -32,7 +33,6 @@ from confide.parties.key_holder import MOST_DILUTION, KeyHolder
 from confide.parties.payload import num_sealed_values
 from confide.parties.server import PayloadShape, RoundPlan, Server, Upload
 from confide.parties.state import ClientState
-from confide.privacy.plan import NoPrivacy, PrivacyPlan
 from confide.round import Inspector, RoundNotes
 from confide.seal.scheme import ClientSealing
 from confide.train.local import (
@@ -91,10 +91,12 @@ def build_federation(
     roster = Roster([identity.public for identity in identities])
     threshold = opening_threshold(config, len(clients))
     sealing = build_sealing(config, roster, threshold)
-    privacy = _privacy(config)
-    rules = _rules(config, model.layout, num_clients=len(clients), sealing=sealing.client)
-    _check_weights({client.name: rules.weight(len(client.train)) for client in clients})
-    trainer = LocalTrainer(model, local_settings(config), seed=config.run.seed)
+    sizes = {client.name: len(client.train) for client in clients}
+    privacy = build_privacy(config, sizes, num_values=model.layout.num_values)
+    fixed_limit = max(plan.fixed_limit for plan in privacy.plans.values())
+    rules = _rules(config, model.layout, num_clients=len(clients), sealing=sealing.client, fixed_limit=fixed_limit)
+    _check_weights({name: rules.weight(size) for name, size in sizes.items()})
+    trainers = {client.name: _trainer(config, model, client.name, privacy) for client in clients}
     start = ClientState(shared=GlobalState(layout=model.layout, round_number=0, adapter=model.read()))
     parties = [
         Client(
@@ -102,7 +104,7 @@ def build_federation(
             rules=rules,
             state=start,
             examples=client.train,
-            trainer=trainer,
+            trainer=trainers[client.name],
             sealing=sealing.client,
             keys=KeyHolder(
                 identity=identity,
@@ -113,14 +115,15 @@ def build_federation(
                 threshold=threshold,
                 tried=build_tried_sums(private, roster.point_of(client.name)),
             ),
-            privacy=privacy,
+            privacy=privacy.plans[client.name],
             evaluate=HeldOutLoss(
                 model,
-                trainer.scorer,
+                trainers[client.name].scorer,
                 client.held_out[: config.evaluate.max_examples],
                 batch_size=config.evaluate.batch_size,
             ),
             store=build_pending_store(private, roster.point_of(client.name)),
+            releases=build_releases(private, roster.point_of(client.name)),
             on_step=on_step,
             recorder=None
             if transcript is None
@@ -137,7 +140,7 @@ def build_federation(
             num_values=num_sealed_values(
                 rules.pruning.num_kept(trained.num_values, round_number),
                 controls,
-                has_range=rules.step.initial_limit > 0,
+                has_peaks=rules.step.initial_limit > 0 and not rules.step.keeps_limit,
             ),
         )
 
@@ -152,6 +155,7 @@ def build_federation(
         shape=shape,
         weight=rules.weight,
         sealing=sealing.server,
+        is_private=config.privacy.unit != "none",
     )
     return Federation(
         server=server,
@@ -164,13 +168,20 @@ def build_federation(
             server_reads=rules.server_may_read,
             sparsity=lambda number: 0.0 if config.prune.mask == "none" else rules.pruning.schedule.sparsity(number),
             privacy=privacy.guarantee,
+            warnings=privacy.warnings,
             inspect=None if sealing.client.is_sealed or config.prune.mask != "none" else _inspector(rules),
         ),
         sealing=sealing.client,
         layout=model.layout,
         writer=model,
         num_rounds=config.federation.rounds,
+        stops_at_budget=config.privacy.on_budget == "stop",
     )
+
+
+def _trainer(config: Config, model: AdaptedModel, client: str, privacy: FederationPrivacy) -> LocalTrainer:
+    private = build_private_training(config, client, privacy.plans[client])
+    return LocalTrainer(model, local_settings(config), seed=config.run.seed, private=private)
 
 
 def local_settings(config: Config) -> LocalSettings:
@@ -211,7 +222,8 @@ def describe_protection(config: Config, federation: Federation) -> list[str]:
         lines.append(
             "caution: federation.min_clients is below 3: of a sum of two, each member knows the other's update"
         )
-    return [*lines, f"privacy: {federation.notes.privacy}"]
+    lines.append(f"privacy: {federation.notes.privacy}")
+    return lines + [f"caution: {warning}" for warning in federation.notes.warnings]
 
 
 def _transport(parties: Sequence[Client], transcript: Path | None) -> Transport:
@@ -249,7 +261,9 @@ def build_optimizer(config: Config) -> ServerOptimizer:
     return makers[federation.server_optimizer]()
 
 
-def _rules(config: Config, layout: Layout, *, num_clients: int, sealing: ClientSealing) -> ClientRules:
+def _rules(
+    config: Config, layout: Layout, *, num_clients: int, sealing: ClientSealing, fixed_limit: float
+) -> ClientRules:
     federation, train = config.federation, config.train
 
     def trained(round_number: int) -> Layout:
@@ -269,6 +283,7 @@ def _rules(config: Config, layout: Layout, *, num_clients: int, sealing: ClientS
 
     every = config.evaluate.every_rounds
     pruning = build_pruning(config)
+    initial_limit = (config.seal.initial_range or sealing.initial_limit) if sealing.initial_limit else 0.0
     return ClientRules(
         trained=trained,
         learning_rate=learning_rate,
@@ -278,7 +293,8 @@ def _rules(config: Config, layout: Layout, *, num_clients: int, sealing: ClientS
             with_control=federation.server_optimizer == "scaffold",
             num_clients=num_clients,
             accumulates=pruning.goes_by_magnitude,
-            initial_limit=(config.seal.initial_range or sealing.initial_limit) if sealing.initial_limit else 0.0,
+            initial_limit=fixed_limit or initial_limit,
+            keeps_limit=fixed_limit > 0,
         ),
         pruning=pruning,
         max_saturated=config.seal.max_saturated,
@@ -306,8 +322,3 @@ def _inspector(rules: ClientRules) -> Inspector | None:
         return inexactness(vectors, weights, trained)
 
     return inspect
-
-
-def _privacy(config: Config) -> PrivacyPlan:
-    plans = {"none": NoPrivacy}
-    return plans[config.privacy.unit]()

@@ -36,14 +36,24 @@ class SealingPair:
 def opening_threshold(config: Config, num_clients: int) -> int:
     """How many clients open a sum together, and sign for an adapter that one of them takes over.
 
+    With noise on the update it is so many that a coalition that the noise is sized for cannot have two lists of one
+    round opened: the difference of their sums could be one client's update, under its own share of the noise alone.
+
     Raises:
-        ConfigError: it is not more than half of the clients, or more than there are.
+        ConfigError: it is not more than half of the clients, is too few against that coalition, or is more than there
+            are.
     """
-    threshold = config.seal.threshold or num_clients // 2 + 1
-    if not num_clients / 2 < threshold <= num_clients:
+    coalition = config.privacy.coalition if config.privacy.unit == "client" else 0
+    fewest = (num_clients + coalition) // 2 + 1  # 2 * fewest - num_clients > coalition
+    threshold = config.seal.threshold or fewest
+    if not fewest <= threshold <= num_clients:
+        against = f" and half of a coalition of {coalition} (privacy.coalition)" if coalition else ""
         raise ConfigError(
-            f"seal.threshold is {threshold}, expected more than half of the {num_clients} clients and at most all, "
-            f"{num_clients // 2 + 1} to {num_clients}. Leave it out to take {num_clients // 2 + 1}."
+            f"seal.threshold is {threshold}, expected more than half of the {num_clients} clients{against} and at most "
+            f"all: {fewest} to {num_clients}. Leave it out to take {fewest}."
+            if fewest <= num_clients
+            else f"no threshold of {num_clients} clients withstands a coalition of {coalition}. Lower "
+            "privacy.coalition, or have more clients."
         )
     return threshold
 
@@ -119,20 +129,21 @@ def build_pruning(config: Config) -> Pruning:
 
 def build_ledger(private: Path | None, point: int) -> ReleaseLedger:
     """Where client number `point` remembers its releases; in memory without a folder."""
-    return MemoryLedger() if private is None else FileLedger(_own_folder(private, point) / "releases.jsonl")
+    return MemoryLedger() if private is None else FileLedger(own_folder(private, point) / "releases.jsonl")
 
 
 def build_tried_sums(private: Path | None, point: int) -> TriedSums:
     """Where client number `point` remembers which sums it tried to open; in memory without a folder."""
-    return TriedSums(None if private is None else _own_folder(private, point) / "tried.json")
+    return TriedSums(None if private is None else own_folder(private, point) / "tried.json")
 
 
 def build_pending_store(private: Path | None, point: int) -> PendingStore:
     """Where client number `point` keeps a pending upload; in memory without a folder."""
-    return MemoryPending() if private is None else FilePending(_own_folder(private, point) / "pending")
+    return MemoryPending() if private is None else FilePending(own_folder(private, point) / "pending")
 
 
-def _own_folder(private: Path, point: int) -> Path:
+def own_folder(private: Path, point: int) -> Path:
+    """Where client number `point` keeps what is its own."""
     folder = private / f"{point:04d}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what a client keeps to itself
     remove_temporaries(folder)

@@ -37,7 +37,7 @@ def round_line(record: "RoundRecord", num_rounds: int) -> str:
     parts = [
         f"round {record.round_number:0{width}d}/{num_rounds}",
         f"clients {len(record.members):{len(str(cohort))}d}/{cohort}",
-        f"loss {record.loss:8.4f}",
+        "loss withheld" if record.loss is None else f"loss {record.loss:8.4f}",
         "epsilon none" if record.epsilon is None else f"epsilon {record.epsilon:8.2f}",
         f"sent {record.bytes_up / _MEGA:8.2f} MB",
         f"train {record.seconds['local']:7.1f} s",

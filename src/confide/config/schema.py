@@ -324,6 +324,54 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        keys=("privacy.unit", "privacy.target_epsilon", "privacy.noise_multiplier"),
+        law="with differential privacy exactly one of target and noise is above 0: the other follows from it",
+        advice="Set privacy.target_epsilon (8 is weak, 1 is strong) and leave privacy.noise_multiplier out, or the "
+        "other way round.",
+        is_broken=lambda config: (
+            config.privacy.unit != "none"
+            and (config.privacy.target_epsilon > 0) == (config.privacy.noise_multiplier > 0)
+        ),
+    ),
+    Rule(
+        keys=("privacy.unit", "train.gradient_checkpointing"),
+        law="gradients of single examples cannot be kept where layers run twice",
+        advice="Set train.gradient_checkpointing to false, and lower train.batch_size to save memory.",
+        is_broken=lambda config: config.privacy.unit == "example" and config.train.gradient_checkpointing,
+    ),
+    Rule(
+        keys=("privacy.unit", "seal.scheme"),
+        law='noise that all clients add together hides one only where nobody sees its update alone: with "onetime"',
+        advice='Set seal.scheme to "onetime", or privacy.unit to "example", which needs no sealing.',
+        is_broken=lambda config: config.privacy.unit == "client" and config.seal.scheme != "onetime",
+    ),
+    Rule(
+        keys=("privacy.unit", "seal.profile"),
+        law='the grid of the profile "ultra" is too coarse for noise on the update',
+        advice='Set seal.profile to "compact" or "precise".',
+        is_broken=lambda config: config.privacy.unit == "client" and config.seal.profile == "ultra",
+    ),
+    Rule(
+        keys=("privacy.unit", "seal.initial_range"),
+        law="noise on the update decides the range of sealing",
+        advice="Leave seal.initial_range at its default, 0.0.",
+        is_broken=lambda config: config.privacy.unit == "client" and config.seal.initial_range > 0,
+    ),
+    Rule(
+        keys=("privacy.coalition", "federation.min_clients"),
+        law="a sum has more members than may collude: their noise is what hides the others",
+        advice="Raise federation.min_clients or lower privacy.coalition.",
+        is_broken=lambda config: (
+            config.privacy.unit == "client" and config.privacy.coalition >= config.federation.min_clients
+        ),
+    ),
+    Rule(
+        keys=("privacy.unit", "federation.server_optimizer"),
+        law="scaffold's control variates are a second release, which no noise covers",
+        advice="Choose another server_optimizer.",
+        is_broken=lambda config: config.privacy.unit != "none" and _is_scaffold(config),
+    ),
+    Rule(
         keys=("audit.canaries", "audit.records_per_client"),
         law='audit.records_per_client does something only where audit.canaries has "records"',
         advice=f"Leave audit.records_per_client at its default, {AuditSection().records_per_client}, or add "
@@ -354,6 +402,14 @@ RULES: tuple[Rule, ...] = (
     _only_with("seal.scheme", "onetime", "shared", "published", key="seal.release"),
     _only_with("seal.scheme", "onetime", "shared", key="seal.initial_range"),
     _only_with("seal.scheme", "onetime", "shared", key="seal.max_saturated"),
+    _only_with("privacy.unit", "example", "client", key="privacy.target_epsilon"),
+    _only_with("privacy.unit", "example", "client", key="privacy.noise_multiplier"),
+    _only_with("privacy.unit", "example", "client", key="privacy.delta"),
+    _only_with("privacy.unit", "example", "client", key="privacy.clip_norm"),
+    _only_with("privacy.unit", "example", "client", key="privacy.randomness"),
+    _only_with("privacy.unit", "example", "client", key="privacy.on_budget"),
+    _only_with("privacy.unit", "client", key="privacy.coalition"),
+    _only_with("privacy.unit", "example", key="privacy.accountant"),
     _only_with("data.source", "hub", key="data.split"),
     _only_with("data.source", "clinics", key="data.clinic_letters"),
     _only_with("data.source", "clinics", key="data.clinic_instructions"),

@@ -40,6 +40,13 @@ def _zero_or_a_range(value: float) -> float:
     return value
 
 
+def _zero_or_above(value: float) -> float:
+    """A number above 0; 0 stands for one that is not given."""
+    if value < 0:
+        raise ValueError("a number >= 0 is needed")
+    return value
+
+
 def _in_pairs(value: int) -> int:
     """A number of shadow models: they come in pairs."""
     if value % 2:
@@ -254,7 +261,8 @@ class TrainSection(Section):
     """Length to which examples are cut; cuts are counted and reported."""
 
     clip_grad_norm: Annotated[float, Field(ge=0), Unit("L2 norm of the gradient")] = 1.0
-    """Bound on the gradient of a step, for stability only: no privacy follows from it. 0 is off."""
+    """Bound on the gradient of a step, for stability only: no privacy follows from it. 0 is off. Not used with
+    `privacy.unit` "example", which bounds each example's gradient."""
 
     gradient_checkpointing: bool = False
     """Compute activations again on the way back: less memory, about a third more time."""
@@ -403,8 +411,38 @@ class SealSection(Section):
 class PrivacySection(Section):
     """Differential privacy of what is released."""
 
-    unit: Literal["none"] = "none"
-    """Whose presence the guarantee hides; "none" gives no formal guarantee, and every output says so."""
+    unit: Literal["none", "example", "client"] = "none"
+    """Whose presence the guarantee hides. "example": one training row, from everyone, by DP-SGD at its client.
+    "client": all that one client contributes, from everyone who sees opened sums and adapters, by noise that all
+    clients add together. "none" gives no formal guarantee, and every output says so."""
+
+    target_epsilon: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("epsilon")] = 0.0
+    """What the whole run may cost; the noise follows from it. 0 where `privacy.noise_multiplier` is given."""
+
+    noise_multiplier: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("ratio")] = 0.0
+    """Standard deviation of the noise over `privacy.clip_norm`; epsilon follows from it. 0 where
+    `privacy.target_epsilon` is given."""
+
+    delta: Annotated[float, Field(gt=0, lt=1), Unit("probability")] = 1e-5
+    """Delta of the guarantee: well below one over the number of rows ("example") or clients ("client")."""
+
+    clip_norm: Annotated[float, Field(gt=0), Unit("L2 norm")] = 1.0
+    """Bound on one example's gradient ("example") or on one client's update ("client"): smaller is less noise in
+    absolute terms, and more of the gradient or update lost."""
+
+    coalition: Annotated[int, Field(ge=1), Unit("clients")] = 1
+    """With "client": how many clients may put together what they know of their own noise without seeing a sum with less
+    than is accounted for: each client knows its own, so at least 1."""
+
+    accountant: Literal["pld", "rdp"] = "pld"
+    """How epsilon is computed with "example": "pld" is the tighter one. With "client" it is always "rdp"."""
+
+    randomness: Literal["system", "seeded"] = "system"
+    """Where noise comes from: the operating system, or for tests the run's seed. Who knows the seed knows the noise."""
+
+    on_budget: Literal["stop", "fail"] = "stop"
+    """What a run does where one more round would pass the target (releases that were made twice count twice): end as
+    finished with the last model inside it, or fail."""
 
 
 class AuditSection(Section):

@@ -4,6 +4,7 @@ Sees: its own data and update, every global adapter, the opened sum of each roun
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -45,15 +46,18 @@ from confide.parties.key_holder import Expected, KeyHolder
 from confide.parties.payload import Payload, arrive, plan_payload
 from confide.parties.state import ClientState, Pending, PendingStore
 from confide.privacy.plan import PrivacyPlan
+from confide.privacy.releases import Releases
 from confide.prune.plan import Pruning
 from confide.seal.scheme import ClientSealing, SealContext
 from confide.train.local import LocalResult, StepReport
-from confide.update import Layout, Update, Vector
+from confide.update import Layout, Vector
 
 MAX_WEIGHT = 2.0**64
-TOLD = ("num_steps", "num_examples", "num_tokens", "num_targets", "loss", "seconds", "saturated", "seal_seconds")
+TOLD_ALWAYS = ("num_steps", "seconds", "saturated", "seal_seconds")
+TOLD = (*TOLD_ALWAYS, "num_examples", "num_tokens", "num_targets", "loss")
 """What a client tells the server about its training. Norms, and losses by step, stay with the client: no record needs
-them, and they say something about its update and its data."""
+them, and they say something about its update and its data. Under differential privacy only `TOLD_ALWAYS` is told, and
+epsilon: a loss would be a second release, which no guarantee covers."""
 
 
 class Trainer(Protocol):
@@ -128,6 +132,7 @@ class Client:
         keys: its keys at work; they also hold its name and the roster.
         evaluate: figures of an adapter on this client's held-out data, by name.
         store: keeps what is pending, for a client that is restarted between upload and opening.
+        releases: counts what this client's guarantee must answer for.
         on_step: called with the client's name after each local step; may raise to stop.
         recorder: keeps what this client sends and opens, where the run is recorded for an audit.
     """
@@ -145,6 +150,7 @@ class Client:
         privacy: PrivacyPlan,
         evaluate: Callable[[Vector], Mapping[str, float]],
         store: PendingStore,
+        releases: Releases,
         on_step: Callable[[str, StepReport], None] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -159,6 +165,9 @@ class Client:
         self._privacy = privacy
         self._evaluate = evaluate
         self._store = store
+        self._releases = releases
+        self._trained: tuple[str, int, LocalResult] | None = None
+        self._released: tuple[str, int] | None = None
         self._on_step = on_step
         self._recorder = recorder
         self.figures: Mapping[str, float] = {}
@@ -230,22 +239,14 @@ class Client:
             )
         ratio = weight / request.reference_weight
         payload = self._widened(self._payload(), request)
+        num_releases = self._releases.count + (1 if self._is_new_release(number) else 0)
+        self._privacy.check_budget(num_releases)
         control, own_control = self._controls(payload.trained)
-        result = self._trainer.train(
-            client=self.name,
-            round_number=number,
-            start=state.shared.adapter,
-            trained=payload.trained,
-            examples=self._examples,
-            num_seen=state.num_seen,
-            learning_rate=rules.learning_rate(number),
-            correction=correction(control, own_control) if rules.step.with_control else None,
-            on_step=self._report_step,
-        )
+        result = self._train_locally(number, payload.trained, control, own_control)
         began = time.perf_counter()
         start = state.shared.layout.gather(state.shared.adapter, payload.trained)
-        local = Update(layout=payload.trained, vector=result.vector - start)
-        update = self._privacy.protect(local).vector
+        update = result.vector - start
+        norm = float(np.linalg.norm(update))
         own = replace(state, num_seen=state.num_seen + result.metrics.num_examples)
         change = None
         if rules.step.with_control:
@@ -253,18 +254,18 @@ class Client:
                 control, update, num_steps=result.metrics.num_steps, learning_rate=rules.learning_rate(number)
             )
         update = rules.pruning.zero_own(start, update, payload.trained, number) + self._remainder(payload.trained)
-        values = payload.gather(update, change, weight_ratio=ratio)
+        values = self._privacy.protect(payload.gather(update, change, weight_ratio=ratio), ratio, number)
         arrived, saturated = arrive(self._sealing, values, payload, max_saturated=rules.max_saturated)
         if change is not None:
             moved = own_control + payload.arrived_change(arrived, weight_ratio=ratio)
             own = replace(own, controls={**state.controls, payload.trained.digest: moved})
-        rest = payload.remainder(update, arrived, weight_ratio=ratio)
+        rest = self._rest(payload, update, arrived, ratio)
         if rest.any() or payload.trained.digest in state.remainders:
             own = replace(own, remainders={**state.remainders, payload.trained.digest: rest})
         parts, entry = self._seal(payload, values, weight)
         seconds = time.perf_counter() - began
         figures = asdict(result.metrics) | {
-            "update_norm": float(np.linalg.norm(local.vector)),
+            "update_norm": norm,
             "remainder_norm": float(np.linalg.norm(rest)),
             "saturated": saturated,
             "seal_seconds": seconds,
@@ -277,17 +278,60 @@ class Client:
             layout_digest=payload.layout.digest,
             key_id=entry.key_id,
             limit=payload.limit,
-            metrics=to_floats({name: figures[name] for name in TOLD}),
+            metrics=to_floats(self._told(figures, num_releases)),
             body=pack_parts(parts),
         ).to_bytes()
         if self._recorder is not None:
             sent = payload.scatter(arrived)[: payload.trained.num_values] / np.float32(ratio)
             self._recorder.sent(number, payload.trained, sent, weight)
-        # Last, when nothing can fail any more but the writing itself.
+        # Last, when nothing can fail any more but the writing itself; what it costs first, so that it is never lost.
+        if self._is_new_release(number):
+            self._releases.add()
+            self._released = (state.shared.digest, number)
         pending = Pending(state=own, entry=entry, reference_weight=request.reference_weight, widening=request.widening)
         self._store.save(pending.to_bytes())
-        self.figures = {name: float(figure) for name, figure in figures.items()}
+        # A private step may draw nobody, and then has no loss.
+        self.figures = {name: float(figure) for name, figure in figures.items() if math.isfinite(figure)}
         return reply
+
+    def _is_new_release(self, number: int) -> bool:
+        """Whether an upload now tells more than the last one did: noise on the update is drawn for each upload."""
+        return self._privacy.unit != "example" or self._released != (self.state.shared.digest, number)
+
+    def _train_locally(self, number: int, trained: Layout, control: Vector, own_control: Vector) -> LocalResult:
+        """Trains for a round; asked for it once more, a private training gives what it gave: that is one release."""
+        state, rules = self.state, self._rules
+        if self._trained is not None and self._trained[:2] == (state.shared.digest, number):
+            return self._trained[2]
+        result = self._trainer.train(
+            client=self.name,
+            round_number=number,
+            start=state.shared.adapter,
+            trained=trained,
+            examples=self._examples,
+            num_seen=state.num_seen,
+            learning_rate=rules.learning_rate(number),
+            correction=correction(control, own_control) if rules.step.with_control else None,
+            on_step=self._report_step,
+        )
+        if self._privacy.unit == "example":
+            self._trained = (state.shared.digest, number, result)
+        return result
+
+    def _rest(self, payload: Payload, update: Vector, arrived: Vector, ratio: float) -> Vector:
+        """What of an update did not travel; of a noised one only the coordinates that a mask left out."""
+        if self._privacy.unit != "client":
+            return payload.remainder(update, arrived, weight_ratio=ratio)
+        rest = update.copy()
+        rest[slice(None) if payload.mask is None else payload.mask] = 0.0
+        return rest
+
+    def _told(self, figures: Mapping[str, float], num_releases: int) -> dict[str, float]:
+        """What the server is told of a training."""
+        epsilon = self._privacy.epsilon(num_releases)
+        if epsilon is None:
+            return {name: figures[name] for name in TOLD}
+        return {name: figures[name] for name in TOLD_ALWAYS} | {"epsilon": epsilon}
 
     def _seal(self, payload: Payload, values: Vector, weight: float) -> tuple[dict[str, bytes], Entry]:
         """The parts of the upload, and how it will be listed."""
@@ -437,7 +481,7 @@ class Client:
 
     def _widened(self, payload: Payload, request: TrainRequest) -> Payload:
         """The payload in the range that a request asks for; where there is no range, none can be wider."""
-        most = MAX_WIDENINGS if payload.limits else 0
+        most = MAX_WIDENINGS if payload.has_peaks else 0
         if not 0 <= request.widening <= most:
             raise MessageError(
                 f"round {request.round_number} is asked for in a range doubled {request.widening} times, expected 0 to "

@@ -36,6 +36,7 @@ class Payload:
         mask: the coordinates of the update that travel, bool over `trained`; None for all.
         with_control: whether a control change travels behind the update.
         limits: fixed-point range of the update, and of the control change, as planned; empty where there is no range.
+        keeps_limit: whether the range is the same in every round: then no peak travels, and it is never widened.
         widening: how often the range was doubled since, because an update did not fit.
     """
 
@@ -43,6 +44,7 @@ class Payload:
     mask: Mask | None
     with_control: bool
     limits: tuple[float, ...]
+    keeps_limit: bool = False
     widening: int = 0
 
     @property
@@ -64,6 +66,11 @@ class Payload:
         return payload_layout(self.trained, with_control=self.with_control)
 
     @property
+    def has_peaks(self) -> bool:
+        """Whether largest values travel, for the next round's range."""
+        return bool(self.limits) and not self.keeps_limit
+
+    @property
     def num_update_values(self) -> int:
         """How many coordinates of the update travel."""
         return self.trained.num_values if self.mask is None else int(np.count_nonzero(self.mask))
@@ -72,7 +79,7 @@ class Payload:
     def num_values(self) -> int:
         """How many values travel."""
         return num_sealed_values(
-            self.num_update_values, self.trained.num_values if self.with_control else 0, has_range=bool(self.limits)
+            self.num_update_values, self.trained.num_values if self.with_control else 0, has_peaks=self.has_peaks
         )
 
     def gather(self, update: Vector, control_change: Vector | None, *, weight_ratio: float) -> Vector:
@@ -89,7 +96,7 @@ class Payload:
         if control_change is not None:
             parts.append(np.float32(weight_ratio * self._control_scale) * control_change)
             largest.append(weight_ratio * self._control_scale * _largest(control_change))
-        if self.limits:
+        if self.has_peaks:
             peaks = [self.limit * min(1.0, (one / self.limit) ** 2) for one in largest]
             parts.append(np.array(peaks, np.float32))
         return np.concatenate(parts)
@@ -112,6 +119,8 @@ class Payload:
         client's largest value was outside the range, the next one is at least four times as wide. A widened round
         counts with what its updates needed: a server that widens without need leaves no trace in the rounds after.
         """
+        if not self.has_peaks:
+            return ()
         peaks = opened[opened.size - len(self.limits) :]
         return tuple(
             float(np.float32(min(max(bound * _HEADROOM, limit * _STEEPEST_FALL, _SMALLEST_LIMIT), _LARGEST_LIMIT)))
@@ -155,10 +164,10 @@ class Payload:
         return self.limits[0] / self.limits[1] if len(self.limits) > 1 else 1.0
 
 
-def num_sealed_values(num_update_values: int, num_control_values: int, *, has_range: bool) -> int:
-    """The length of a sealed vector: the values, and one peak for each part where there is a range."""
+def num_sealed_values(num_update_values: int, num_control_values: int, *, has_peaks: bool) -> int:
+    """The length of a sealed vector: the values, and one peak for each part where the range follows the updates."""
     num_parts = 2 if num_control_values else 1
-    return num_update_values + num_control_values + (num_parts if has_range else 0)
+    return num_update_values + num_control_values + (num_parts if has_peaks else 0)
 
 
 def plan_payload(
@@ -170,6 +179,7 @@ def plan_payload(
         mask=pruning.mask(step.accumulated(shared, trained), shared.round_number + 1),
         with_control=step.with_control,
         limits=step.limits(shared, trained, learning_rate=learning_rate),
+        keeps_limit=step.keeps_limit,
     )
 
 

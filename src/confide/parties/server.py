@@ -46,7 +46,15 @@ ENVELOPES = ("share", "group")
 """What every member of a round addresses to every client: a share of its key, and a part of the round's group key."""
 FIGURES = frozenset(
     {"num_steps", "num_examples", "num_tokens", "num_targets", "loss", "seconds", "saturated", "seal_seconds"}
-    | {"step_norm", "product_change", "held_out_loss", "held_out_targets", "open_seconds", "evaluate_seconds"}
+    | {
+        "epsilon",
+        "step_norm",
+        "product_change",
+        "held_out_loss",
+        "held_out_targets",
+        "open_seconds",
+        "evaluate_seconds",
+    }
 )
 """What clients tell about themselves: nothing else is taken, not even its name."""
 MAX_EXAMPLES = 1 << 40
@@ -130,6 +138,7 @@ class Server:
         layout: of the whole adapter.
         shape: of what a client seals, by round number.
         weight: of a client in the mean, by its number of training examples.
+        is_private: whether clients tell what a guarantee has cost, and not their loss.
     """
 
     def __init__(
@@ -145,6 +154,7 @@ class Server:
         shape: Callable[[int], PayloadShape],
         weight: Callable[[int], float],
         sealing: ServerSealing,
+        is_private: bool = False,
     ) -> None:
         self.run = run
         self.clients = roster.names
@@ -158,6 +168,7 @@ class Server:
         self._shape = shape
         self._weight = weight
         self._sealing = sealing
+        self._told = "epsilon" if is_private else "loss"
         recipients = self.clients if sealing.needs_release else ()
         self._envelopes = frozenset(f"{what} {to}" for what in ENVELOPES for to in recipients)
 
@@ -226,7 +237,7 @@ class Server:
         weight = plan.weights.get(client)
         if reply.weight != weight:
             raise MessageError(f"client {client} claims the weight {reply.weight:.6g}, by its examples it is {weight}")
-        check_metrics(client, reply.metrics, required=("loss", "seconds"))
+        check_metrics(client, reply.metrics, required=(self._told, "seconds"))
         spec = self._spec(plan, reply.limit)
         frames, envelopes = self._unpack_upload(client, reply.body, spec)
         bodies = read_frames(

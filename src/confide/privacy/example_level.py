@@ -1,0 +1,79 @@
+"""One record's presence hidden: DP-SGD at its client, so that whatever leaves the client is already private."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from confide.privacy.events import Event, SampledGaussian
+from confide.privacy.plan import Budget, Unit
+from confide.update import Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplePrivacy:
+    """The plan of a client whose training is DP-SGD; `confide.train.private` does what it says.
+
+    Neighbouring data differ in one record of this client, added or removed. The guarantee is against everyone, the
+    other clients and the server included, sealed or not.
+
+    Attributes:
+        clip_norm: bound on the L2 norm of one example's gradient, > 0.
+        noise_multiplier: noise a step over `clip_norm`, > 0.
+        sampling_rate: how likely an example is to join a step, in (0, 1].
+        steps: of a round, >= 1.
+        budget: what may be spent.
+
+    Source: Abadi et al. 2016, "Deep Learning with Differential Privacy", algorithm 1.
+    """
+
+    clip_norm: float
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    budget: Budget
+    unit: Unit = "example"
+    fixed_limit: float = 0.0
+
+    def events(self, num_releases: int) -> list[Event]:
+        """What so many rounds released."""
+        count = num_releases * self.steps
+        if count == 0:
+            return []
+        return [SampledGaussian(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, count=count)]
+
+    def epsilon(self, num_releases: int) -> float:
+        """See `PrivacyPlan.epsilon`."""
+        return _epsilon(self, num_releases)
+
+    def check_budget(self, num_releases: int) -> None:
+        """See `PrivacyPlan.check_budget`."""
+        if self.budget.target_epsilon is not None:
+            self.budget.check(self.epsilon(num_releases))
+
+    def protect(self, values: Vector, weight_ratio: float, round_number: int) -> Vector:
+        """The same values: they are the outcome of a private training."""
+        del weight_ratio, round_number
+        return values
+
+
+@lru_cache(maxsize=4096)
+def _epsilon(plan: ExamplePrivacy, num_releases: int) -> float:
+    return plan.budget.costs(plan.events(num_releases), plan.budget.delta)
+
+
+def sampling_of(
+    num_examples: int, *, batch_size: int, local_steps: int | None, local_epochs: int | None
+) -> tuple[float, int]:
+    """How a client with so many examples is sampled.
+
+    Args:
+        num_examples: >= 1.
+        batch_size: examples that a step expects; with fewer examples every step expects all.
+        local_steps: steps a round, or None.
+        local_epochs: how often a round expects to read each example, or None; exactly one of the two is given.
+
+    Returns:
+        The sampling rate, in (0, 1], and the steps of a round, >= 1.
+    """
+    rate = min(1.0, batch_size / num_examples)
+    steps = local_steps if local_steps is not None else round((local_epochs or 0) / rate)
+    return rate, max(1, steps)

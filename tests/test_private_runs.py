@@ -1,0 +1,256 @@
+"""Whole runs under differential privacy: the epsilon that was promised, what is told, and what stops them."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from confide.build import opening_threshold
+from confide.build.privacy import build_privacy
+from confide.cli.train import resume_command, train
+from confide.config.schema import Config
+from confide.errors import ConfigError, MessageError, PrivacyBudgetError, RoundFailedError, RunInterrupted
+from confide.parties.client import Client
+from confide.privacy.accounting import epsilon
+from confide.privacy.client_level import ClientPrivacy, delta_for_noise
+from confide.privacy.events import SampledGaussian
+from confide.privacy.example_level import ExamplePrivacy, sampling_of
+from confide.records import RoundRecord
+from confide.train.local import StepReport
+
+ConfigMaker = Callable[..., Config]
+
+EXAMPLE = {"privacy__unit": "example", "privacy__target_epsilon": 6.0, "privacy__delta": 1e-3}
+CLIENT = {"privacy__unit": "client", "privacy__target_epsilon": 6.0, "privacy__delta": 1e-3}
+SEEDED = {"privacy__randomness": "seeded"}
+UNITS = {"example": EXAMPLE, "client": CLIENT}
+
+
+def records_of(folder: Path) -> list[RoundRecord]:
+    return [RoundRecord.from_json(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def adapter(folder: Path, number: int) -> dict[str, Any]:
+    tensors: dict[str, Any] = load_file(folder / "rounds" / f"{number:04d}" / "adapter_model.safetensors")
+    return tensors
+
+
+def info(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_run_ends_just_inside_the_target_and_says_so_in_every_round(unit: str, make_config: ConfigMaker) -> None:
+    folder = train(make_config(**UNITS[unit]))
+    spent = [record.epsilon for record in records_of(folder)]
+    assert all(one is not None for one in spent)
+    first, second, third = (one or 0.0 for one in spent)
+    assert 0 < first < second < third <= 6.0
+    assert third > 5.9
+    told = info(folder)["protection"]
+    assert any(line.startswith("privacy: (epsilon 6, delta 0.001)-differential privacy") for line in told) or (
+        unit == "client" and any("privacy: (epsilon 5.9" in line for line in told)
+    )
+    assert ("set to zero" in " ".join(told)) == (unit == "client")
+
+
+def test_epsilon_is_that_of_the_client_with_the_fewest_rows_counted_by_hand(make_config: ConfigMaker) -> None:
+    config = make_config(
+        privacy__unit="example", privacy__noise_multiplier=1.3, privacy__delta=1e-3, train__accumulation=2
+    )
+    folder = train(config)
+    notes = json.loads((folder / "rounds" / "0001" / "clients.json").read_text())
+    fewest = min(note["weight"] for note in notes)  # a client weighs its number of rows
+    rate = min(1.0, 4 / fewest)
+    steps = SampledGaussian(noise_multiplier=1.3, sampling_rate=rate, count=2)
+    expected = [epsilon([steps] * rounds, 1e-3) for rounds in (1, 2, 3)]
+    assert [record.epsilon for record in records_of(folder)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_nothing_that_data_decided_is_told_beside_the_noised_update(unit: str, make_config: ConfigMaker) -> None:
+    folder = train(make_config(**UNITS[unit]))
+    assert [record.loss for record in records_of(folder)] == [None] * 3
+    assert '"loss":null' in (folder / "rounds.jsonl").read_text()
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_noise_is_new_in_every_run_unless_a_seed_is_asked_for(unit: str, make_config: ConfigMaker) -> None:
+    runs = [train(make_config(run__name=name, **UNITS[unit])) for name in ("one", "two")]
+    assert not same(adapter(runs[0], 1), adapter(runs[1], 1))
+    seeded = [train(make_config(run__name=name, **UNITS[unit], **SEEDED)) for name in ("three", "four")]
+    assert same(adapter(seeded[0], 3), adapter(seeded[1], 3))
+    assert "does not know the seed" in " ".join(info(seeded[0])["protection"])
+    assert "does not know the seed" not in " ".join(info(runs[0])["protection"])
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_stopped_run_goes_on_and_costs_what_was_promised(
+    unit: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(make_config(run__name="whole", **UNITS[unit], **SEEDED))
+    steps = 0
+    original = Client._report_step
+
+    def press_ctrl_c(self: Client, report: StepReport) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(self, report)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "_report_step", press_ctrl_c)
+        with pytest.raises(RunInterrupted):
+            train(make_config(run__name="stopped", **UNITS[unit], **SEEDED))
+    stopped = tmp_path / "runs" / "stopped"
+    resume_command(stopped)
+    assert steps == 8  # in the second round, before anybody had uploaded: nothing was released that is drawn anew
+    assert info(stopped)["status"] == "finished"
+    assert [one.epsilon for one in records_of(stopped)] == [one.epsilon for one in records_of(whole)]
+    assert same(adapter(whole, 3), adapter(stopped, 3))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_an_upload_of_a_round_that_failed_is_paid_for_too(
+    unit: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has both uploads has two releases, so the run ends a round earlier."""
+    original = Client._sign
+
+    def fail_in_round_two(self: Client, request: Any) -> Any:
+        if request.round_number == 2:
+            raise MessageError("away")
+        return original(self, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "_sign", fail_in_round_two)
+        with pytest.raises(RoundFailedError):
+            train(make_config(**UNITS[unit]))
+    folder = tmp_path / "runs" / "tiny"
+    resume_command(folder)
+    records = records_of(folder)
+    assert [record.round_number for record in records] == [1, 2]
+    assert (records[1].epsilon or 0.0) <= 6.0
+    assert "above privacy.target_epsilon" in info(folder)["reason"]
+    assert {json.loads(path.read_text())["releases"] for path in folder.glob("clients/*/noised.json")} == {3}
+
+
+@pytest.mark.parametrize("on_budget", ["stop", "fail"])
+def test_a_round_beyond_the_budget_is_not_trained(
+    on_budget: str, make_config: ConfigMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original = ExamplePrivacy.epsilon
+    monkeypatch.setattr(ExamplePrivacy, "epsilon", lambda self, count: original(self, count + (count > 1)))
+    config = make_config(**EXAMPLE, privacy__on_budget=on_budget)
+    folder = tmp_path / "runs" / "tiny"
+    if on_budget == "fail":
+        with pytest.raises(PrivacyBudgetError, match=r"above privacy\.target_epsilon = 6"):
+            train(config)
+        assert info(folder)["status"] == "failed"
+    else:
+        train(config)
+        assert info(folder)["status"] == "finished"
+    assert "one more round would bring epsilon" in info(folder)["reason"]
+    assert [record.round_number for record in records_of(folder)] == [1, 2]
+    assert (folder / "final").readlink() == Path("rounds/0002")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"privacy__unit": "example"}, r"exactly one of target and noise"),
+        ({"privacy__unit": "example", "privacy__target_epsilon": 1.0, "privacy__noise_multiplier": 1.0}, "exactly one"),
+        ({"privacy__target_epsilon": 1.0}, r"privacy\.target_epsilon does something only where privacy\.unit"),
+        ({**CLIENT, "seal__scheme": "plain"}, "hides one only where nobody sees its update alone"),
+        ({**CLIENT, "seal__profile": "ultra"}, "too coarse"),
+        ({**CLIENT, "privacy__coalition": 3}, "more members than may collude"),
+        ({**CLIENT, "seal__initial_range": 1.0}, "decides the range"),
+        ({**EXAMPLE, "train__gradient_checkpointing": True}, "layers run twice"),
+        ({**EXAMPLE, "privacy__clip_norm": 0.0}, r"privacy\.clip_norm"),
+        (
+            {
+                **EXAMPLE,
+                "federation__server_optimizer": "scaffold",
+                "train__optimizer": "sgd",
+                "train__clip_grad_norm": 0.0,
+                "federation__weights": "equal",
+            },
+            "second release",
+        ),
+    ],
+)
+def test_contradictions_are_refused(overrides: dict[str, Any], message: str, make_config: ConfigMaker) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_config(**overrides)
+
+
+@pytest.mark.parametrize(("unit", "what"), [("example", "rows that client"), ("client", "3 clients")])
+def test_a_delta_that_allows_publishing_somebody_is_refused(unit: str, what: str, make_config: ConfigMaker) -> None:
+    with pytest.raises(ConfigError, match=rf"privacy\.delta is 0\.5.*{what}"):
+        train(make_config(**UNITS[unit] | {"privacy__delta": 0.5}))
+
+
+def test_noise_that_no_epsilon_covers_is_refused(make_config: ConfigMaker) -> None:
+    with pytest.raises(ConfigError, match="no epsilon can be computed"):
+        train(make_config(privacy__unit="example", privacy__noise_multiplier=1.0, privacy__delta=1e-18))
+
+
+def test_a_share_of_the_noise_leaves_out_who_may_collude(make_config: ConfigMaker) -> None:
+    config = make_config(**CLIENT, federation__min_clients=3)
+    found = build_privacy(config, {"a": 5, "b": 6, "c": 7}, num_values=1000)
+    plan = found.plans["a"]
+    assert isinstance(plan, ClientPrivacy)
+    assert plan.num_honest == 2
+    assert plan.epsilon(3) == epsilon(plan.events(3), delta_for_noise(1e-3), accountant="rdp")
+    assert found.warnings
+    assert "times as long as the longest update" in found.warnings[0]
+
+
+@pytest.mark.parametrize(("clients", "coalition", "threshold"), [(3, 1, 3), (4, 1, 3), (10, 1, 6), (10, 3, 7)])
+def test_so_many_open_a_sum_that_a_coalition_cannot_have_two_lists_opened(
+    clients: int, coalition: int, threshold: int, make_config: ConfigMaker
+) -> None:
+    config = make_config(**CLIENT, privacy__coalition=coalition, federation__min_clients=coalition + 1)
+    found = opening_threshold(config, clients)
+    assert found == threshold
+    assert 2 * found - clients > coalition >= 2 * (found - 1) - clients
+    too_few = make_config(
+        **CLIENT, privacy__coalition=coalition, federation__min_clients=coalition + 1, seal__threshold=threshold - 1
+    )
+    with pytest.raises(ConfigError, match=r"half of a coalition"):
+        opening_threshold(too_few, clients)
+
+
+def test_a_coalition_of_nearly_all_is_refused(make_config: ConfigMaker) -> None:
+    config = make_config(**CLIENT, privacy__coalition=3, federation__min_clients=4)
+    with pytest.raises(ConfigError, match="withstands a coalition of 3"):
+        opening_threshold(config, 3)
+
+
+def test_many_clients_bring_no_warning(make_config: ConfigMaker) -> None:
+    config = make_config(
+        privacy__unit="client",
+        privacy__noise_multiplier=1.0,
+        privacy__delta=1e-3,
+        federation__min_clients=60,
+        data__clients=64,
+    )
+    assert not build_privacy(config, {f"c{number}": 5 for number in range(64)}, num_values=1000).warnings
+
+
+def test_sampling_expects_the_batch_that_is_asked_for() -> None:
+    assert sampling_of(100, batch_size=8, local_steps=5, local_epochs=None) == (0.08, 5)
+    assert sampling_of(100, batch_size=8, local_steps=None, local_epochs=2) == (0.08, 25)
+    assert sampling_of(3, batch_size=8, local_steps=None, local_epochs=2) == (1.0, 2)
