@@ -22,6 +22,7 @@ from confide.cli.init import init_command
 from confide.cli.keys import new_command, roster_command, show_command
 from confide.cli.merge import merge_command
 from confide.cli.models import fetch_command, list_command
+from confide.cli.privacy import privacy_command
 from confide.cli.study import study_command
 from confide.cli.train import resume_command, train_command
 from confide.config.describe import help_text
@@ -101,6 +102,7 @@ for _name, _command in (
     ("demo", demo_command),
     ("init", init_command),
     ("data", data_command),
+    ("privacy", privacy_command),
     ("train", train_command),
     ("resume", resume_command),
     ("evaluate", evaluate_command),

@@ -1,0 +1,87 @@
+"""`confide privacy`: the numbers are the accountant's, for the rows that training would see."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from confide.cli.privacy import privacy_command
+from confide.errors import ConfigError, UsageError
+from confide.privacy.accounting import epsilon
+from confide.privacy.events import SampledGaussian
+
+app = typer.Typer()
+app.command("privacy")(privacy_command)
+
+ROWS = {"north": 20, "south": 8, "east": 12}
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"instruction": "Dose?", "response": f"{n} mg", "client": name} for name, k in ROWS.items() for n in range(k)
+    ]
+    Path("wards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "wards.toml"
+    path.write_text(
+        '[model]\nbase = "tiny-llama"\n[data]\npath = "wards.jsonl"\ntemplate = "plain"\nheld_out = 0.0\n'
+        "[train]\nmax_tokens = 32\nlocal_steps = 3\nbatch_size = 4\n[federation]\nrounds = 2\n"
+    )
+    return path
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result
+
+
+def test_epsilon_is_the_accountants_for_the_client_with_the_fewest_rows(config: Path) -> None:
+    shown = json.loads(run(config, "--delta", 1e-3, "--noise", 1.5, "--json").stdout)
+    assert (shown["unit"], shown["rounds"], shown["rows"]) == ("example", 2, ROWS)
+    (choice,) = shown["choices"]
+    step = SampledGaussian(noise_multiplier=1.5, sampling_rate=4 / 8, count=3)
+    assert choice["epsilon_round"] == pytest.approx(epsilon([step], 1e-3))
+    assert choice["epsilon_run"] == pytest.approx(epsilon([step] * 2, 1e-3))
+
+
+def test_a_target_is_kept_and_nearly_reached(config: Path) -> None:
+    for unit in ("example", "client"):
+        shown = json.loads(run(config, "--unit", unit, "--epsilon", 3, "--epsilon", 1, "--json").stdout)
+        assert shown["unit"] == unit
+        assert [one["asked"] for one in shown["choices"]] == ["epsilon 3", "epsilon 1"]
+        for one, target in zip(shown["choices"], (3, 1), strict=True):
+            assert 0.98 * target < one["epsilon_run"] <= target
+            assert one["epsilon_round"] < one["epsilon_run"]
+
+
+def test_without_a_question_it_shows_targets_and_the_papers_noise(config: Path) -> None:
+    lines = run(config).stdout.splitlines()
+    assert "3 clients with 8 to 20 rows each" in lines[0]
+    asked = [" ".join(line.split()[:2]) for line in lines[3:11]]
+    assert asked == [f"epsilon {one}" for one in (8, 4, 2, 1)] + [f"noise {one}" for one in (0.01, 0.2, 0.5, 0.8)]
+
+
+def test_noise_for_whole_clients_warns_of_few_of_them(config: Path) -> None:
+    shown = run(config, "--unit", "client", "--noise", 1.0).stdout
+    assert "caution: the noise of a round's mean is" in shown
+
+
+@pytest.mark.parametrize("bad", [("--noise", 0), ("--epsilon", -1)])
+def test_no_noise_is_refused(config: Path, bad: tuple[str, float]) -> None:
+    with pytest.raises(UsageError, match="without noise there is no finite epsilon"):
+        run(config, *bad)
+
+
+def test_a_delta_that_is_too_large_for_the_rows_is_refused(config: Path) -> None:
+    with pytest.raises(ConfigError, match="rows that client south trains on"):
+        run(config, "--delta", 0.2)
+
+
+def test_the_configurations_unit_is_taken_if_none_is_named(config: Path) -> None:
+    given = ("--set", "privacy.unit=client", "--set", "privacy.target_epsilon=1.0", "--noise", 2.0, "--json")
+    assert json.loads(run(config, *given).stdout)["unit"] == "client"
