@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from confide.auditor import AuditRequest, audit_run
 from confide.build import opening_threshold
 from confide.build.privacy import build_privacy
 from confide.cli.train import resume_command, train
@@ -22,7 +23,9 @@ from confide.privacy.client_level import ClientPrivacy, delta_for_noise
 from confide.privacy.events import SampledGaussian
 from confide.privacy.example_level import ExamplePrivacy, sampling_of
 from confide.records import RoundRecord
+from confide.report.sentences import guarantee
 from confide.train.local import StepReport
+from tests.recorded import record_run
 
 ConfigMaker = Callable[..., Config]
 
@@ -254,3 +257,18 @@ def test_sampling_expects_the_batch_that_is_asked_for() -> None:
     assert sampling_of(100, batch_size=8, local_steps=5, local_epochs=None) == (0.08, 5)
     assert sampling_of(100, batch_size=8, local_steps=None, local_epochs=2) == (0.08, 25)
     assert sampling_of(3, batch_size=8, local_steps=None, local_epochs=2) == (1.0, 2)
+
+
+def test_an_audit_quotes_the_guarantee_and_what_was_spent(tmp_path: Path) -> None:
+    request = AuditRequest(views=("final",), attacks=("membership",))
+    quoted, spent = {}, {}
+    for name, privacy in (("private", EXAMPLE), ("plain", {})):
+        folder = tmp_path / name
+        folder.mkdir()
+        run = record_run(folder, audit__record=False, **privacy)
+        quoted[name], spent[name] = audit_run(run, request), records_of(run)[-1].epsilon
+    found = quoted["private"].run.guarantee
+    assert found.startswith("(epsilon 6, delta 0.001)-differential privacy after 3 rounds")
+    assert found.endswith(f"spent after round 3: epsilon {spent['private']:.4g}")
+    assert guarantee(quoted["private"]).startswith("Formal guarantee: (epsilon 6, delta 0.001)-differential privacy")
+    assert quoted["plain"].run.guarantee == "none"

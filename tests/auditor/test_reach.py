@@ -32,3 +32,12 @@ def test_records_read_are_those_that_training_plans(tmp_path: Path, train: dict[
     )
     assert found == {client.name: planned(client) for client in clients}
     assert num_rounds == 0 or all(found.values())
+
+
+def test_where_secret_coins_decide_what_a_step_reads_every_record_of_who_took_part_counts(tmp_path: Path) -> None:
+    config = recorded_config(tmp_path)
+    model = build_model(config)
+    clients = build_examples(config, build_records(config), build_template(config, model.tokenizer))
+    rounds = {client.name: number for number, client in enumerate(clients)}  # the first in none
+    found = records_read(clients, rounds, local_settings(config), seed=0, is_sampled=True)
+    assert [len(found[client.name]) for client in clients] == [0, len(clients[1].train), len(clients[2].train)]

@@ -78,7 +78,13 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
     members = {record.round_number: frozenset(record.members) for record in records}
     # A round that is missing may have had anybody's update in its sum.
     num_rounds = Counter(name for of_round in [*members.values(), *[names] * len(missing)] for name in of_round)
-    read = records_read(examples, num_rounds, local_settings(config), seed=config.run.seed)
+    read = records_read(
+        examples,
+        num_rounds,
+        local_settings(config),
+        seed=config.run.seed,
+        is_sampled=config.privacy.unit == "example",
+    )
     transcript, warnings = _transcript(config, directory, model, request)
     taking_part = [client for client in flipped.clients if num_rounds[client.name]]
     reader = Reader(model, template, config.train.max_tokens)
@@ -107,7 +113,7 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
         else find_participation(flipped.clients, records, reader, most_per_client=config.audit.records_per_attack),
         is_recorded=transcript is not None,
         is_claimed=False,
-        facts=_facts(config, directory, model, num_rounds=adapters.last, num_clients=len(names)),
+        facts=_facts(config, directory, model, records, num_rounds=adapters.last, num_clients=len(names)),
         folder=run,
         command=("confide", "audit", str(run), *request.words),
         warnings=tuple(warnings),
@@ -201,7 +207,13 @@ def _never_reached(case: Case, absent: Sequence[str]) -> list[str]:
 
 
 def _facts(
-    config: Config, directory: RunDirectory, model: AdaptedModel, *, num_rounds: int, num_clients: int
+    config: Config,
+    directory: RunDirectory,
+    model: AdaptedModel,
+    records: Sequence[RoundRecord],
+    *,
+    num_rounds: int,
+    num_clients: int,
 ) -> RunFacts:
     protection, command = (directory.info.get(name) for name in ("protection", "command"))
     return RunFacts(
@@ -211,8 +223,16 @@ def _facts(
         num_clients=num_clients,
         scheme=config.seal.scheme,
         protection=[str(line) for line in protection] if isinstance(protection, list) else [],
-        guarantee="none",
+        guarantee=_guarantee(records),
         seed=config.run.seed,
         num_parameters=model.layout.num_values,
         command=command if isinstance(command, str) else "",
     )
+
+
+def _guarantee(records: Sequence[RoundRecord]) -> str:
+    """What the run's own accounting says: the plan, and what was spent when it ended."""
+    last = records[-1] if records else None
+    if last is None or last.epsilon is None:
+        return "none"
+    return f"{last.privacy}; spent after round {last.round_number}: epsilon {last.epsilon:.4g}"
