@@ -65,7 +65,7 @@ def test_a_run_ends_just_inside_the_target_and_says_so_in_every_round(unit: str,
     assert any(line.startswith("privacy: (epsilon 6, delta 0.001)-differential privacy") for line in told) or (
         unit == "client" and any("privacy: (epsilon 5.9" in line for line in told)
     )
-    assert ("set to zero" in " ".join(told)) == (unit == "client")
+    assert ("all that one client contributes" in " ".join(told)) == (unit == "client")
 
 
 def test_epsilon_is_that_of_the_client_with_the_fewest_rows_counted_by_hand(make_config: ConfigMaker) -> None:

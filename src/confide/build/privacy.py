@@ -182,8 +182,8 @@ def _example_level(config: Config, num_examples: Mapping[str, int]) -> Federatio
         plans=plans,
         guarantee=(
             f"(epsilon {_number(most)}, delta {privacy.delta:g})-differential privacy after {rounds} rounds for each "
-            f"row that a client trains on, one added or removed, against everyone, the other clients and the server "
-            f"included{_seeded(config)}"
+            f"row that a client trains on, its part set to zero or not, against everyone, the other clients and the "
+            f"server included{_seeded(config)}"
         ),
     )
 

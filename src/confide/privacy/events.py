@@ -16,7 +16,8 @@ _LEAST_SIGMA = 0.5  # the paper's correction for sums is proven from here on
 class SampledGaussian:
     """Steps that each draw examples by Poisson sampling and release the noised sum of their bounded gradients.
 
-    Neighbours differ in one example, added or removed. A step that drew nobody releases noise all the same.
+    Neighbours differ in one example, whose gradient is there or is zero; the loss is that of adding or removing it at
+    a fixed rate. A step that drew nobody releases noise all the same.
 
     Attributes:
         noise_multiplier: standard deviation of the continuous Gaussian noise over the bound on one gradient's L2 norm;

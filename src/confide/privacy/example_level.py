@@ -12,8 +12,10 @@ from confide.update import Vector
 class ExamplePrivacy:
     """The plan of a client whose training is DP-SGD; `confide.train.private` does what it says.
 
-    Neighbouring data differ in one record of this client, added or removed. The guarantee is against everyone, the
-    other clients and the server included, sealed or not.
+    Neighbouring runs differ in one record of this client: in one of them what it contributes to any step is zero. How
+    many records there are is public: sampling rate, divisor, steps and weight follow from it. The privacy loss is that
+    of adding or removing one at a fixed rate. The guarantee is against everyone, the other clients and the server
+    included, sealed or not.
 
     Attributes:
         clip_norm: bound on the L2 norm of one example's gradient, > 0.
