@@ -27,7 +27,7 @@ from confide.train.forward import TargetScorer
 from confide.train.local import LocalResult, LocalSettings, LocalTrainer, OptimizerSettings, StepReport
 from confide.train.objective import Objective, RegularizerSettings
 from confide.train.per_example import watch_examples
-from confide.train.private import PrivateSettings, PrivateSteps, Randomness, add_clipped
+from confide.train.private import PrivateSettings, PrivateSteps, Randomness, add_clipped, grid_step
 from confide.train.steps import MeanSteps, StepGradient
 from confide.update import Layout, Vector
 
@@ -182,9 +182,27 @@ def test_noise_is_drawn_once_a_step_and_divided_with_the_sum() -> None:
     noisy, _ = gradients_of(model, make_steps(model, settings, examples, trained), trained)
     assert loud.asked == [(trained.num_values, 1.5 * 0.7)] * 3
     divisor = np.float32(0.5 * 8)  # a power of two: divided and multiplied back, every bit of a sum is there again
+    step = 2.0**-20  # for a standard deviation from 1 to 2
     for gradient, total, noise in zip(noisy, sums, loud.noises, strict=True):
-        np.testing.assert_array_equal(gradient, (total * divisor + noise) / divisor)
-    np.testing.assert_array_equal(noisy[2], loud.noises[2] / divisor)  # nobody joined: noise alone
+        released = gradient.astype(np.float64) * divisor
+        assert np.abs(released - (total * divisor + noise)).max() <= step  # each of the two was rounded by half of it
+        np.testing.assert_array_equal(released, np.rint(released / step) * step)
+    # Nobody joined: noise alone.
+    np.testing.assert_array_equal(noisy[2] * divisor, np.rint(loud.noises[2].astype(np.float64) / step) * step)
+
+
+def test_what_is_released_lies_on_one_grid_whatever_it_was_made_of() -> None:
+    """A float32 sum near zero is a multiple of the last place of what was added: so of the example's gradient."""
+    assert [grid_step(stddev) for stddev in (1.0, 1.99, 2.0, 0.3)] == [2.0**-20, 2.0**-20, 2.0**-19, 2.0**-22]
+    model, examples = make_model(), make_examples(4)
+    settings = private(Draws(is_noisy=True), clip_norm=0.01, noise_multiplier=100.0)
+    (gradient,), _ = gradients_of(model, make_steps(model, settings, examples, model.layout), model.layout)
+    released = gradient.astype(np.float64) * 4
+    levels = np.rint(released / 2.0**-20)
+    np.testing.assert_array_equal(released, levels * 2.0**-20)
+    small = levels[np.abs(levels) < 2**18].astype(np.int64)
+    assert small.size > 100
+    assert 0.3 < float(np.mean(small % 2)) < 0.7  # no coarser grid shows through
 
 
 def test_the_divisor_is_the_expected_batch_whoever_joined() -> None:
@@ -419,7 +437,10 @@ def test_metrics_are_the_clients_own() -> None:
     assert (ordinary.example_norm, ordinary.clipped_share) == (0.0, 0.0)
 
 
-def test_an_example_whose_gradient_is_not_finite_stops_before_anything_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_whose_gradient_is_not_finite_adds_nothing_and_nobody_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To stop would tell that it was there, which no noise covers."""
     model = make_model()
     start = model.read()
     loss_sum_of = TargetScorer.loss_sum_of
@@ -429,9 +450,18 @@ def test_an_example_whose_gradient_is_not_finite_stops_before_anything_moves(mon
         return loss_sum_of(scorer, states, targets)
 
     monkeypatch.setattr(TargetScorer, "loss_sum_of", steep)
-    with pytest.raises(NonFiniteLossError, match="client north, round 1, step 1: the gradient of an example is not"):
-        train(model, private(Draws(is_noisy=True)), start=start)
-    assert model.read().tobytes() == start.tobytes()
+    draws = Draws(is_noisy=True)
+    result = train(model, private(draws), LocalSettings(optimizer=SGD), start=start, learning_rate=1.0)
+    moved = start - result.vector
+    np.testing.assert_allclose(moved, draws.noises[0] / 6, atol=1e-5)  # noise alone, over the expected batch
+
+
+def test_an_example_that_is_not_finite_leaves_the_others_as_they_are() -> None:
+    gradients = [torch.tensor([[1.0, 0.0], [math.nan, 1.0], [0.0, math.inf]]), torch.tensor([[2.0], [3.0], [4.0]])]
+    totals = [torch.zeros(2), torch.zeros(1)]
+    norms = add_clipped(totals, gradients, 100.0)
+    assert [total.tolist() for total in totals] == [[1.0, 0.0], [2.0]]
+    assert [math.isfinite(norm) for norm in norms] == [True, False, False]
 
 
 def test_weights_that_overflow_stop_with_advice() -> None:

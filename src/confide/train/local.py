@@ -7,7 +7,7 @@ the shared model that the next client could notice: the adapter is overwritten w
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -229,7 +229,9 @@ class LocalTrainer:
                     made = steps.make_gradient(batches)
                     _add_to_gradients(parameters, corrections)
                     norm = _clip(parameters, bound)
-                    _check_finite(made, norm, batches, client=client, round_number=round_number, step=number)
+                    # What a private step says of single examples decides nothing: only what it releases does.
+                    told = made if self._private is None else replace(made, loss=0.0, example_norms=())
+                    _check_finite(told, norm, batches, client=client, round_number=round_number, step=number)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     meter.add(batches, made, norm)

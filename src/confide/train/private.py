@@ -25,6 +25,7 @@ from confide.update import Vector
 
 _ROUNDING = 1e-6  # a float32 gradient scaled to a norm is off by up to 2**-23 of it: stay below the bound by more
 _SEED_BITS = 63
+_GRID_BITS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,15 +176,25 @@ class PrivateSteps:
         return float(sums.loss.detach()), float(sums.added.detach()), self._gradients.take()
 
     def _release(self, totals: Sequence[Tensor]) -> None:
-        """Adds noise, divides, and gives the parameters their gradients."""
+        """Adds noise, divides, and gives the parameters their gradients.
+
+        What is released is rounded to a grid that no value decided: in float32 alone a sum that comes out small lies on
+        the grid of the larger number it was made of, which would tell that number's size.
+        """
         settings = self._settings
         num_values = sum(total.numel() for total in totals)
-        noise = torch.from_numpy(self._randomness.noise(num_values, settings.noise_multiplier * settings.clip_norm)).to(
-            totals[0].device
-        )
+        stddev = settings.noise_multiplier * settings.clip_norm
+        noise = torch.from_numpy(self._randomness.noise(num_values, stddev)).to(totals[0].device)
         parts = noise.split([total.numel() for total in totals])  # fails where there is not one for each value
+        step = grid_step(stddev)
         for parameter, total, part in zip(self._objective.parameters, totals, parts, strict=True):
-            parameter.grad = total.add_(part.view_as(total)).div_(self._divisor).to(parameter.dtype)
+            noised = total.double().add_(part.view_as(total)).div_(step).round_().mul_(step)
+            parameter.grad = noised.div_(self._divisor).to(parameter.dtype)
+
+
+def grid_step(stddev: float) -> float:
+    """The step of the grid that noised sums are rounded to: a power of two, about a millionth of the noise."""
+    return float(2.0 ** (math.floor(math.log2(stddev)) - _GRID_BITS))
 
 
 def add_clipped(totals: Sequence[Tensor], gradients: Sequence[Tensor], clip_norm: float) -> list[float]:
@@ -195,16 +206,21 @@ def add_clipped(totals: Sequence[Tensor], gradients: Sequence[Tensor], clip_norm
         clip_norm: the bound, > 0.
 
     Returns:
-        The norms before, one per example. Where one is NaN or infinite the totals are worthless.
+        The norms before, one per example.
 
     Guarantees:
         - What one example adds has a norm of at most `clip_norm`, rounding included. A gradient whose norm is below
           `clip_norm` by a millionth or more is added unchanged; one of zero adds nothing.
+        - Nor does one that is NaN or infinite anywhere. To stop because of it would tell that this example was there.
     """
     flat = [gradient.flatten(start_dim=1) for gradient in gradients]  # (num_examples, parameter.numel())
     by_slot = torch.stack([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in flat])
     norms = torch.linalg.vector_norm(by_slot, dim=0)  # (num_examples,)
     factors = ((1 - _ROUNDING) * clip_norm / norms).clamp(max=1.0)  # 1 for a norm of zero
+    is_finite = norms.isfinite()
+    if not bool(is_finite.all()):
+        factors = factors.where(is_finite, torch.zeros_like(factors))
+        flat = [part.where(is_finite[:, None], torch.zeros_like(part)) for part in flat]
     for total, part in zip(totals, flat, strict=True):
         total.add_((factors.to(part.dtype) @ part).view_as(total))
     found: list[float] = norms.tolist()
