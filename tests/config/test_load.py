@@ -258,6 +258,8 @@ CONTRADICTIONS = [
     ("data.clients=4", "seal.threshold=2"),
     ("privacy.unit=example", "privacy.target_epsilon=0"),
     ("privacy.unit=example", "train.gradient_checkpointing=true", "privacy.target_epsilon=8"),
+    ("privacy.unit=example", "lora.dropout=0.1", "privacy.target_epsilon=8"),
+    ("privacy.unit=client", "evaluate.every_rounds=1", "privacy.target_epsilon=8"),
     ("privacy.unit=client", "seal.scheme=plain", "privacy.target_epsilon=8"),
     ("privacy.unit=client", "seal.profile=ultra", "privacy.target_epsilon=8"),
     ("privacy.unit=client", "seal.initial_range=0.5", "privacy.target_epsilon=8"),

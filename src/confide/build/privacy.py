@@ -173,17 +173,13 @@ def _example_level(config: Config, num_examples: Mapping[str, int]) -> Federatio
     _check_delta(privacy.delta, num_examples[smallest], f"rows that client {smallest} trains on")
     plans = {name: _example_plan(config, count) for name, count in num_examples.items()}
     most = max(plan.epsilon(rounds) for plan in plans.values())
-    if not math.isfinite(most):
-        raise ConfigError(
-            f"with privacy.noise_multiplier = {privacy.noise_multiplier:g} and privacy.delta = {privacy.delta:g} no "
-            "epsilon can be computed. Set a larger delta or more noise."
-        )
+    _check_finite(most, config)
     return FederationPrivacy(
         plans=plans,
         guarantee=(
             f"(epsilon {_number(most)}, delta {privacy.delta:g})-differential privacy after {rounds} rounds for each "
             f"row that a client trains on, its part set to zero or not, against everyone, the other clients and the "
-            f"server included{_seeded(config)}"
+            f"server included{_once(config)}{_seeded(config)}"
         ),
     )
 
@@ -239,12 +235,13 @@ def _client_level(config: Config, clients: list[str], num_values: int) -> Federa
     )
     plans = {name: plan(noise, name) for name in clients}
     spent = next(iter(plans.values())).epsilon(federation.rounds)
+    _check_finite(spent, config)
     return FederationPrivacy(
         plans=plans,
         guarantee=(
             f"(epsilon {_number(spent)}, delta {privacy.delta:g})-differential privacy after {federation.rounds} "
             f"rounds for all that one client contributes, set to zero or not, against up to {privacy.coalition} of the "
-            f"other clients together with the server{_seeded(config)}"
+            f"other clients together with the server{_once(config)}{_seeded(config)}"
         ),
         warnings=_useless(config, len(clients), num_honest, num_values, noise),
     )
@@ -274,6 +271,15 @@ def _noise(config: Config, delta: float, events: Callable[[float], list[Event]])
     return noise_multiplier_for(privacy.target_epsilon, delta, events, accountant=accountant)
 
 
+def _check_finite(epsilon: float, config: Config) -> None:
+    privacy = config.privacy
+    if not math.isfinite(epsilon):
+        raise ConfigError(
+            f"with privacy.noise_multiplier = {privacy.noise_multiplier:g} and privacy.delta = {privacy.delta:g} no "
+            "epsilon can be computed. Set a larger delta or more noise."
+        )
+
+
 def _check_delta(delta: float, count: int, what: str) -> None:
     if delta * count >= 1:
         raise ConfigError(
@@ -281,6 +287,11 @@ def _check_delta(delta: float, count: int, what: str) -> None:
             f"of them whole would count as private. Set privacy.delta well below {1 / count:.2g}, such as "
             f"{0.1 / count:.1g}."
         )
+
+
+def _once(config: Config) -> str:
+    """A target stops a run that a repeated round would bring beyond it; noise that was given does not."""
+    return "" if config.privacy.target_epsilon else ", if no round is done twice"
 
 
 def _seeded(config: Config) -> str:

@@ -40,7 +40,7 @@ def round_line(record: "RoundRecord", num_rounds: int) -> str:
         "loss withheld" if record.loss is None else f"loss {record.loss:8.4f}",
         "epsilon none" if record.epsilon is None else f"epsilon {record.epsilon:8.2f}",
         f"sent {record.bytes_up / _MEGA:8.2f} MB",
-        f"train {record.seconds['local']:7.1f} s",
+        f"train {record.seconds['local'] or record.seconds['train']:7.1f} s",  # private clients do not tell their time
         f"total {record.seconds['total']:7.1f} s",
     ]
     if record.held_out_loss is not None:

@@ -340,6 +340,18 @@ RULES: tuple[Rule, ...] = (
         is_broken=lambda config: config.privacy.unit == "example" and config.train.gradient_checkpointing,
     ),
     Rule(
+        keys=("privacy.unit", "lora.dropout"),
+        law="dropout's masks depend on how many rows a step has, and no bound on one row's gradient covers that",
+        advice="Set lora.dropout to 0.0.",
+        is_broken=lambda config: config.privacy.unit == "example" and config.lora.dropout > 0,
+    ),
+    Rule(
+        keys=("privacy.unit", "evaluate.every_rounds"),
+        law="a loss on a client's held-out rows would tell of the client what no noise covers",
+        advice="Set evaluate.every_rounds to 0 and measure with `confide evaluate` where that may be told.",
+        is_broken=lambda config: config.privacy.unit == "client" and config.evaluate.every_rounds > 0,
+    ),
+    Rule(
         keys=("privacy.unit", "seal.scheme"),
         law='noise that all clients add together hides one only where nobody sees its update alone: with "onetime"',
         advice='Set seal.scheme to "onetime", or privacy.unit to "example", which needs no sealing.',

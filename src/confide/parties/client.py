@@ -53,11 +53,11 @@ from confide.train.local import LocalResult, StepReport
 from confide.update import Layout, Vector
 
 MAX_WEIGHT = 2.0**64
-TOLD_ALWAYS = ("num_steps", "seconds", "saturated", "seal_seconds")
-TOLD = (*TOLD_ALWAYS, "num_examples", "num_tokens", "num_targets", "loss")
+TOLD_ALWAYS = ("num_steps", "saturated", "seal_seconds")
+TOLD = (*TOLD_ALWAYS, "seconds", "num_examples", "num_tokens", "num_targets", "loss")
 """What a client tells the server about its training. Norms, and losses by step, stay with the client: no record needs
 them, and they say something about its update and its data. Under differential privacy only `TOLD_ALWAYS` is told, and
-epsilon: a loss would be a second release, which no guarantee covers."""
+epsilon: a loss would be a second release, which no guarantee covers, and the time follows how much was drawn."""
 
 
 class Trainer(Protocol):

@@ -168,7 +168,7 @@ class Server:
         self._shape = shape
         self._weight = weight
         self._sealing = sealing
-        self._told = "epsilon" if is_private else "loss"
+        self._told = ("epsilon",) if is_private else ("loss", "seconds")
         recipients = self.clients if sealing.needs_release else ()
         self._envelopes = frozenset(f"{what} {to}" for what in ENVELOPES for to in recipients)
 
@@ -237,7 +237,7 @@ class Server:
         weight = plan.weights.get(client)
         if reply.weight != weight:
             raise MessageError(f"client {client} claims the weight {reply.weight:.6g}, by its examples it is {weight}")
-        check_metrics(client, reply.metrics, required=(self._told, "seconds"))
+        check_metrics(client, reply.metrics, required=self._told)
         spec = self._spec(plan, reply.limit)
         frames, envelopes = self._unpack_upload(client, reply.body, spec)
         bodies = read_frames(
