@@ -16,7 +16,14 @@ from confide.build import opening_threshold
 from confide.build.privacy import build_privacy
 from confide.cli.train import resume_command, train
 from confide.config.schema import Config
-from confide.errors import ConfigError, MessageError, PrivacyBudgetError, RoundFailedError, RunInterrupted
+from confide.errors import (
+    ConfigError,
+    MessageError,
+    PrivacyBudgetError,
+    RoundFailedError,
+    RunDirectoryError,
+    RunInterrupted,
+)
 from confide.parties.client import Client
 from confide.privacy.accounting import epsilon
 from confide.privacy.client_level import ClientPrivacy, delta_for_noise
@@ -148,6 +155,55 @@ def test_an_upload_of_a_round_that_failed_is_paid_for_too(
     assert (records[1].epsilon or 0.0) <= 6.0
     assert "above privacy.target_epsilon" in info(folder)["reason"]
     assert {json.loads(path.read_text())["releases"] for path in folder.glob("clients/*/noised.json")} == {3}
+    assert info(folder)["epsilon"] == records[1].epsilon
+
+
+def test_a_failed_rounds_uploads_stand_in_the_runs_notes_and_in_no_record(
+    make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_in_round_three(self: Client, request: Any) -> Any:
+        if request.round_number == 3:
+            raise MessageError("away")
+        return original(self, request)
+
+    original = Client._sign
+    monkeypatch.setattr(Client, "_sign", fail_in_round_three)
+    with pytest.raises(RoundFailedError):
+        train(make_config(**EXAMPLE))
+    folder = tmp_path / "runs" / "tiny"
+    assert (records_of(folder)[-1].epsilon or 0.0) < info(folder)["epsilon"] <= 6.0
+
+
+def test_a_run_whose_count_of_releases_is_gone_is_not_resumed(
+    make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_in_round_three(self: Client, request: Any) -> Any:
+        if request.round_number == 3:
+            raise MessageError("away")
+        return original(self, request)
+
+    original = Client._sign
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "_sign", fail_in_round_three)
+        with pytest.raises(RoundFailedError):
+            train(make_config(**EXAMPLE))
+    folder = tmp_path / "runs" / "tiny"
+    (folder / "clients" / "0002" / "noised.json").unlink()
+    with pytest.raises(RunDirectoryError, match=r"has counted 0 releases and is in the sums of 2 rounds"):
+        resume_command(folder)
+
+
+def test_epsilon_never_falls_when_others_train(make_config: ConfigMaker) -> None:
+    folder = train(
+        make_config(
+            **EXAMPLE, federation__clients_per_round=2, federation__min_clients=2, federation__rounds=5, run__seed=3
+        )
+    )
+    records = records_of(folder)
+    spent = [record.epsilon or 0.0 for record in records]
+    assert spent == sorted(spent)
+    assert len({record.cohort for record in records}) > 1
+    assert info(folder)["epsilon"] == spent[-1]
 
 
 @pytest.mark.parametrize("on_budget", ["stop", "fail"])

@@ -80,6 +80,9 @@ def restore(federation: Federation, directory: RunDirectory) -> ServerState:
         raise RunDirectoryError(f"{directory.round_folder(last)} says it is round {state.round_number}")
     directory.publish(last)
     directory.rebuild_records()
+    records = directory.records()
+    for client in federation.clients:
+        client.check_releases(sum(client.name in record.members for record in records))
     joined = open_federation(federation.server, federation.transport)
     if (joined.round_number, joined.adapter_digest) != (state.round_number, state.adapter_digest):
         raise RunDirectoryError(f"{directory.round_folder(last)} is damaged: the clients do not stand where it says")
@@ -111,27 +114,27 @@ def run(
             state = _one_round(federation, directory, state, observer, trackers)
     except PrivacyBudgetError as error:
         if not federation.stops_at_budget or state.round_number == 0:
-            _note_end(directory, "failed", str(error))
+            _note_end(federation, directory, "failed", str(error))
             raise
         reason = str(error)
         _log.warning("the run ends after round %d: %s", state.round_number, reason)
     except BaseException as error:
         interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt)
         ended_by = str(error) if isinstance(error, ConfideError) else type(error).__name__
-        _note_end(directory, "interrupted" if interrupted else "failed", ended_by)
+        _note_end(federation, directory, "interrupted" if interrupted else "failed", ended_by)
         raise
     # First: a run that is called finished keeps nothing of what is the clients' own.
     directory.drop_state(directory.last_round())
     for client in federation.clients:
         client.forget_pending()
-    directory.set_status("finished", reason=reason)
+    directory.set_status("finished", reason=reason, **_spent(federation))
     return directory.records()
 
 
-def _note_end(directory: RunDirectory, status: str, reason: str) -> None:
+def _note_end(federation: Federation, directory: RunDirectory, status: str, reason: str) -> None:
     """Writes how a run ended, where that can be written: what ended it matters more."""
     try:
-        directory.set_status(status, reason=reason)
+        directory.set_status(status, reason=reason, **_spent(federation))
     except ConfideError as error:
         _log.warning("the run's status could not be written: %s", error)
 
@@ -145,8 +148,9 @@ def _one_round(
 ) -> ServerState:
     began = time.perf_counter()
     result = run_round(federation.server, federation.transport, state, federation.notes)
+    earlier = [record.epsilon for record in directory.records()]
     with directory.new_round(result.state.round_number) as folder:
-        record = _save(federation, result, folder, began)
+        record = _save(federation, result, folder, began, earlier[-1] if earlier else None)
     directory.publish(record.round_number)
     directory.append_record(record)
     observer.round_finished(record, federation.num_rounds)
@@ -155,18 +159,31 @@ def _one_round(
     return result.state
 
 
-def _save(federation: Federation, result: RoundResult, folder: Path, began: float) -> RoundRecord:
-    """Writes a round into its folder and gives its record, with the time that writing took."""
+def _save(federation: Federation, result: RoundResult, folder: Path, began: float, spent: float | None) -> RoundRecord:
+    """Writes a round into its folder and gives its record, with the time that writing took.
+
+    Who did not upload in this round has spent its epsilon all the same: `spent` is the most of the rounds before.
+    """
     saving = time.perf_counter()
     save_state(folder, writer=federation.writer, server=result.state, clients=federation.clients)
     sync_tree(folder)
     now = time.perf_counter()
     seconds = dict(result.record.seconds) | {"save": now - saving, "total": now - began}
-    record = replace(result.record, seconds=seconds)
+    record = replace(result.record, seconds=seconds, epsilon=_most(spent, result.record.epsilon))
     figures = {client.name: client.figures for client in federation.clients}
     diagnostics = [replace(one, training=figures[one.client]) if one.training else one for one in result.diagnostics]
     save_record(folder, record, diagnostics)
     return record
+
+
+def _most(*spent: float | None) -> float | None:
+    return max((one for one in spent if one is not None), default=None)
+
+
+def _spent(federation: Federation) -> dict[str, float]:
+    """What the guarantee has cost, uploads of rounds that failed included, for the run's notes."""
+    most = _most(*(client.epsilon for client in federation.clients))
+    return {} if most is None else {"epsilon": most}
 
 
 def _scalars(record: RoundRecord) -> dict[str, object]:

@@ -35,7 +35,8 @@ class RoundRecord:
         sparsity: share of an update's coordinates that did not.
         saturated: the largest share, over clients, of values outside the range that sealing carried.
         privacy: the formal guarantee, in words.
-        epsilon: what the guarantee has cost so far, the most over clients; None without one.
+        epsilon: what the guarantee has cost so far, the most over clients that uploaded in some round until this one;
+            None without one.
         adapter_digest: of the global state after the round.
         factor_error: with LoRA's factors averaged apart: Frobenius norm of mean(BA) - mean(B)mean(A), and the same
             divided by the norm of the round's change of BA. None when exact, or when updates are sealed.

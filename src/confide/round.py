@@ -138,6 +138,7 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
     clock.lap("open")
 
     record = _record(plan, members, uploads, opened, failures | not_opened, after, notes, wire, clock)
+    record = replace(record, epsilon=_epsilon(delivered))
     diagnostics = tuple(
         ClientDiagnostics(
             client=client,
@@ -414,10 +415,16 @@ def _record(
         sparsity=notes.sparsity(plan.round_number),
         saturated=max(upload.metrics.get("saturated", 0.0) for upload in uploads.values()),
         privacy=notes.privacy,
-        epsilon=max((one.metrics["epsilon"] for one in uploads.values() if "epsilon" in one.metrics), default=None),
+        epsilon=None,
         adapter_digest=after.adapter_digest,
         factor_error=None if factor_error is None else _relative(factor_error, first.get("product_change", 0.0)),
     )
+
+
+def _epsilon(delivered: Mapping[str, Upload]) -> float | None:
+    """What the guarantee has cost those who uploaded, in the sum or not."""
+    told = [upload.metrics["epsilon"] for upload in delivered.values() if "epsilon" in upload.metrics]
+    return max(told, default=None)
 
 
 def _loss(uploads: Mapping[str, Upload], members: MemberList) -> float | None:

@@ -223,16 +223,17 @@ def _facts(
         num_clients=num_clients,
         scheme=config.seal.scheme,
         protection=[str(line) for line in protection] if isinstance(protection, list) else [],
-        guarantee=_guarantee(records),
+        guarantee=_guarantee(records, directory.info.get("epsilon")),
         seed=config.run.seed,
         num_parameters=model.layout.num_values,
         command=command if isinstance(command, str) else "",
     )
 
 
-def _guarantee(records: Sequence[RoundRecord]) -> str:
-    """What the run's own accounting says: the plan, and what was spent when it ended."""
+def _guarantee(records: Sequence[RoundRecord], at_end: object) -> str:
+    """What the run's own accounting says: the plan, and what was spent when it ended, failed rounds included."""
     last = records[-1] if records else None
     if last is None or last.epsilon is None:
         return "none"
-    return f"{last.privacy}; spent after round {last.round_number}: epsilon {last.epsilon:.4g}"
+    spent = max(last.epsilon, at_end) if isinstance(at_end, float) else last.epsilon
+    return f"{last.privacy}; spent after round {last.round_number}: epsilon {spent:.4g}"

@@ -16,7 +16,7 @@ from confide.aggregate.factors import product_change
 from confide.aggregate.scaffold import control_change, correction
 from confide.aggregate.step import GlobalStep
 from confide.data.examples import TokenizedExample
-from confide.errors import AgreementError, MessageError, NonFiniteUpdateError
+from confide.errors import AgreementError, MessageError, NonFiniteUpdateError, RunDirectoryError
 from confide.global_state import GlobalState
 from confide.membership.frames import FrameSpec, sum_from_bytes, write_frames
 from confide.membership.memberlist import Entry, MemberList
@@ -200,6 +200,26 @@ class Client:
             case _:
                 raise MessageError(f"client {self.name} got a {type(message).__name__}, which only a server gets")
 
+    @property
+    def epsilon(self) -> float | None:
+        """What its guarantee has cost so far, all uploads included; None without a guarantee."""
+        return self._privacy.epsilon(self._releases.count)
+
+    def check_releases(self, num_rounds: int) -> None:
+        """Makes sure that no release was forgotten.
+
+        Args:
+            num_rounds: how many opened sums hold an upload of this client.
+
+        Raises:
+            RunDirectoryError: under a guarantee fewer releases were counted than that.
+        """
+        if self._privacy.unit != "none" and self._releases.count < num_rounds:
+            raise RunDirectoryError(
+                f"client {self.name} has counted {self._releases.count} releases and is in the sums of {num_rounds} "
+                "rounds: what its guarantee has cost is lost. Restore its folder in clients/, or start a new run."
+            )
+
     def settled(self, *, counted: bool) -> ClientState:
         """Its state if its last upload, when not opened by itself yet, is `counted` among what others have opened."""
         pending = self._pending() if counted else None
@@ -296,7 +316,9 @@ class Client:
 
     def _is_new_release(self, number: int) -> bool:
         """Whether an upload now tells more than the last one did: noise on the update is drawn for each upload."""
-        return self._privacy.unit != "example" or self._released != (self.state.shared.digest, number)
+        if self._privacy.unit == "example":
+            return self._released != (self.state.shared.digest, number)
+        return self._privacy.unit == "client"
 
     def _train_locally(self, number: int, trained: Layout, control: Vector, own_control: Vector) -> LocalResult:
         """Trains for a round; asked for it once more, a private training gives what it gave: that is one release."""
