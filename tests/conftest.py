@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -12,6 +13,8 @@ from confide.config.load import parse_config
 from confide.config.schema import Config
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("no-clock", deadline=None)  # no test fails on an absolute time
+hypothesis.settings.load_profile("no-clock")
 
 ConfigMaker = Callable[..., Config]
 
