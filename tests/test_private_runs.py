@@ -60,6 +60,18 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def fail_in(round_number: int, patch: pytest.MonkeyPatch) -> None:
+    """Has every client upload in a round, and none sign its list."""
+    original = Client._sign
+
+    def sign(self: Client, request: Any) -> Any:
+        if request.round_number == round_number:
+            raise MessageError("away")
+        return original(self, request)
+
+    patch.setattr(Client, "_sign", sign)
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_run_ends_just_inside_the_target_and_says_so_in_every_round(unit: str, make_config: ConfigMaker) -> None:
     folder = train(make_config(**UNITS[unit]))
@@ -137,15 +149,8 @@ def test_an_upload_of_a_round_that_failed_is_paid_for_too(
     unit: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has both uploads has two releases, so the run ends a round earlier."""
-    original = Client._sign
-
-    def fail_in_round_two(self: Client, request: Any) -> Any:
-        if request.round_number == 2:
-            raise MessageError("away")
-        return original(self, request)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Client, "_sign", fail_in_round_two)
+        fail_in(2, patch)
         with pytest.raises(RoundFailedError):
             train(make_config(**UNITS[unit]))
     folder = tmp_path / "runs" / "tiny"
@@ -161,13 +166,7 @@ def test_an_upload_of_a_round_that_failed_is_paid_for_too(
 def test_a_failed_rounds_uploads_stand_in_the_runs_notes_and_in_no_record(
     make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_in_round_three(self: Client, request: Any) -> Any:
-        if request.round_number == 3:
-            raise MessageError("away")
-        return original(self, request)
-
-    original = Client._sign
-    monkeypatch.setattr(Client, "_sign", fail_in_round_three)
+    fail_in(3, monkeypatch)
     with pytest.raises(RoundFailedError):
         train(make_config(**EXAMPLE))
     folder = tmp_path / "runs" / "tiny"
@@ -177,14 +176,8 @@ def test_a_failed_rounds_uploads_stand_in_the_runs_notes_and_in_no_record(
 def test_a_run_whose_count_of_releases_is_gone_is_not_resumed(
     make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_in_round_three(self: Client, request: Any) -> Any:
-        if request.round_number == 3:
-            raise MessageError("away")
-        return original(self, request)
-
-    original = Client._sign
     with monkeypatch.context() as patch:
-        patch.setattr(Client, "_sign", fail_in_round_three)
+        fail_in(3, patch)
         with pytest.raises(RoundFailedError):
             train(make_config(**EXAMPLE))
     folder = tmp_path / "runs" / "tiny"
