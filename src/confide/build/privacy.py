@@ -10,6 +10,7 @@ from typing import Literal
 from confide.build.sealing import own_folder
 from confide.config.schema import Config
 from confide.errors import ConfigError
+from confide.plural import plural
 from confide.privacy.client_level import ClientPrivacy, delta_for_noise, plan_grid
 from confide.privacy.coins import bernoulli
 from confide.privacy.events import Event
@@ -177,9 +178,9 @@ def _example_level(config: Config, num_examples: Mapping[str, int]) -> Federatio
     return FederationPrivacy(
         plans=plans,
         guarantee=(
-            f"(epsilon {_number(most)}, delta {privacy.delta:g})-differential privacy after {rounds} rounds for each "
-            f"row that a client trains on, its part set to zero or not, against everyone, the other clients and the "
-            f"server included{_once(config)}{_seeded(config)}"
+            f"(epsilon {_number(most)}, delta {privacy.delta:g})-differential privacy after "
+            f"{plural(rounds, 'round')} for each row that a client trains on, its part set to zero or not, against "
+            f"everyone, the other clients and the server included{_once(config)}{_seeded(config)}"
         ),
     )
 
@@ -239,9 +240,9 @@ def _client_level(config: Config, clients: list[str], num_values: int) -> Federa
     return FederationPrivacy(
         plans=plans,
         guarantee=(
-            f"(epsilon {_number(spent)}, delta {privacy.delta:g})-differential privacy after {federation.rounds} "
-            f"rounds for all that one client contributes, set to zero or not, against up to {privacy.coalition} of the "
-            f"other clients together with the server{_once(config)}{_seeded(config)}"
+            f"(epsilon {_number(spent)}, delta {privacy.delta:g})-differential privacy after "
+            f"{plural(federation.rounds, 'round')} for all that one client contributes, set to zero or not, against up "
+            f"to {privacy.coalition} of the other clients together with the server{_once(config)}{_seeded(config)}"
         ),
         warnings=_useless(config, len(clients), num_honest, num_values, noise),
     )
