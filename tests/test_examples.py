@@ -36,6 +36,7 @@ def test_the_examples_are_those_the_readme_speaks_of() -> None:
         "leakage-study",
         "leakage-small",
         "leakage-tofu",
+        "leakage-size",
         "ladder",
     }
     assert [path.name for path in EXAMPLES if f"examples/{path.name}" not in readme] == []
