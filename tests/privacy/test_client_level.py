@@ -146,7 +146,6 @@ def test_an_opened_sum_holds_the_clipped_updates_and_noise_of_all_shares(num_cli
     # Steps are fine beside sigma, so the sum's noise is Gaussian to this many draws; rounding adds a quarter at most.
     spread = math.sqrt(num_clients * (plans[0].sigma ** 2 + 0.25))
     assert kstest(noise / spread, "norm").pvalue > 1e-4
-    assert kstest(noise / (spread * 1.1), "norm").pvalue < 0.05 or num_clients < 0
     assert abs(noise.std() / spread - 1) < 5 / math.sqrt(2 * NUM_VALUES)
 
 
@@ -193,11 +192,20 @@ def test_the_range_holds_a_clipped_value_and_nearly_any_noise() -> None:
 
 
 def test_a_grid_that_would_lose_the_update_in_rounding_is_refused() -> None:
-    arguments = {"clip_norm": 1.0, "noise_multiplier": 1.0, "num_honest": 1, "num_draws": 1e12, "delta": 1e-5}
+    def grid(profile: str) -> Grid:
+        return plan_grid(
+            clip_norm=1.0,
+            noise_multiplier=1.0,
+            num_honest=1,
+            num_values=2 * 10**8,
+            num_draws=1e12,
+            delta=1e-5,
+            num_levels=HALF[profile],
+        )
+
     with pytest.raises(ConfigError, match="precise"):
-        plan_grid(num_values=2 * 10**8, num_levels=HALF["compact"], **arguments)  # type: ignore[arg-type]
-    grid = plan_grid(num_values=2 * 10**8, num_levels=HALF["precise"], **arguments)  # type: ignore[arg-type]
-    sensitivity = 1.0 / grid.step
+        grid("compact")
+    sensitivity = 1.0 / grid("precise").step
     assert largest_before_rounding(2 * 10**8, int(sensitivity)) > 0.99 * sensitivity
 
 
