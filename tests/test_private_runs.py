@@ -1,8 +1,6 @@
 """Whole runs under differential privacy: the epsilon that was promised, what is told, and what stops them."""
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from confide.privacy.events import SampledGaussian
 from confide.privacy.example_level import ExamplePrivacy, sampling_of
 from confide.records import RoundRecord
 from confide.report.sentences import guarantee
-from confide.train.local import StepReport
+from tests.interrupts import press_ctrl_c_at
 from tests.recorded import record_run
 
 ConfigMaker = Callable[..., Config]
@@ -122,23 +120,13 @@ def test_a_stopped_run_goes_on_and_costs_what_was_promised(
     unit: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(make_config(run__name="whole", **UNITS[unit], **SEEDED))
-    steps = 0
-    original = Client._report_step
-
-    def press_ctrl_c(self: Client, report: StepReport) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 8:
-            os.kill(os.getpid(), signal.SIGINT)
-        original(self, report)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Client, "_report_step", press_ctrl_c)
+        steps = press_ctrl_c_at(8, patch)
         with pytest.raises(RunInterrupted):
             train(make_config(run__name="stopped", **UNITS[unit], **SEEDED))
     stopped = tmp_path / "runs" / "stopped"
     resume_command(stopped)
-    assert steps == 8  # in the second round, before anybody had uploaded: nothing was released that is drawn anew
+    assert len(steps) == 8  # in the second round, before anybody had uploaded: nothing was released that is drawn anew
     assert info(stopped)["status"] == "finished"
     assert [one.epsilon for one in records_of(stopped)] == [one.epsilon for one in records_of(whole)]
     assert same(adapter(whole, 3), adapter(stopped, 3))

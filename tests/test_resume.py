@@ -36,6 +36,7 @@ from confide.parties.client import Client
 from confide.records import RoundRecord
 from confide.run import RunDirectory
 from confide.train.local import LocalTrainer, StepReport
+from tests.interrupts import press_ctrl_c_at
 
 ConfigMaker = Callable[..., Config]
 
@@ -292,24 +293,13 @@ def test_a_stop_by_the_user_is_resumable_to_the_same_bits(
 ) -> None:
     train(make_config(run__name="whole"))
     config = make_config(run__name="stopped")
-    steps = 0
-
-    original = Client._report_step
-
-    def press_ctrl_c(self: Client, report: StepReport) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 8:
-            os.kill(os.getpid(), signal.SIGINT)
-        original(self, report)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Client, "_report_step", press_ctrl_c)
+        steps = press_ctrl_c_at(8, patch)
         with pytest.raises(RunInterrupted, match=r"every complete round is saved\. Go on with: confide resume"):
             train(config)
     info = json.loads((tmp_path / "runs" / "stopped" / "run.json").read_text())
     assert info["status"] == "interrupted"
-    assert steps == 8  # stopped at the very next check, not at the end of the round
+    assert len(steps) == 8  # stopped at the very next check, not at the end of the round
     resume_command(tmp_path / "runs" / "stopped")
     assert artefacts(tmp_path / "runs" / "stopped") == artefacts(tmp_path / "runs" / "whole")
 
