@@ -9,15 +9,17 @@ import re
 import sys
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from confide.audit.document import STRICT
+from confide.audit.document import ViewKind as ViewKind  # a part of the schema here
+from confide.audit.epsilon_bounds import Claim, EpsilonBound
 from confide.audit.statistics import SIGNIFICANCE
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Verdict = Literal["leak", "unexplained", "too few records", "no evidence"]
 Family = Literal["membership", "extraction", "exposure", "updates"]
-ViewKind = Literal["final", "client", "coalition", "server", "sealed-server"]
 OutcomeKind = Literal["flag", "share", "number", "rank"]
 Number = int | float
 Setting = str | bool | int | float | list[str] | list[int] | list[float]
@@ -27,7 +29,7 @@ _NUMBERS = re.compile(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]")
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = STRICT
 
 
 class Estimate(_Document):
@@ -198,6 +200,7 @@ class RunFacts(_Document):
     Attributes:
         protection: a sentence each on who can read what in this run.
         guarantee: the formal guarantee, or "none".
+        claim: the same in numbers; None without one, and in results of earlier versions.
         utility: measures of usefulness by name, e.g. "held-out loss", with the base model's beside it ("base ...").
         utility_change: by how much the loss of a record that nobody trained on changed from the base model's, in nats
             per learnt token, as a mean over such records. None where there are fewer than two, or an earlier version
@@ -214,6 +217,7 @@ class RunFacts(_Document):
     scheme: str | None = None
     protection: list[str] = []
     guarantee: str = "none"
+    claim: Claim | None = None
     utility: dict[str, float] = {}
     utility_change: Estimate | None = None
     seed: int | None = None
@@ -233,6 +237,7 @@ class AuditResults(_Document):
             or the records is contradicted: no gate passes on them.
         asked: the records that measures' outcomes are about, by the lists' digests.
         unmeasured: what there were too few records to measure at all.
+        epsilons: lower bounds on epsilon; none in results of earlier versions.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -251,6 +256,7 @@ class AuditResults(_Document):
     memorised: list[Memorised]
     asked: dict[str, Asked] = {}
     unmeasured: list[Unmeasured] = []
+    epsilons: list[EpsilonBound] = []
 
     @model_validator(mode="before")
     @classmethod

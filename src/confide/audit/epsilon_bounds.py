@@ -1,0 +1,83 @@
+"""What an audit says about epsilon: what is claimed, and lower bounds that attacks reached."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from confide.audit.document import STRICT, ViewKind
+
+EpsilonUnit = Literal["example", "client"]
+EpsilonMethod = Literal[
+    "clopper-pearson",
+    "gaussian",
+    "bayesian",
+    "one-run",
+    "f-dp",
+    "canary-clients-final",
+    "canary-clients-rounds",
+]
+EpsilonVerdict = Literal["above the claim", "within the claim", "no claim"]
+
+
+class Claim(BaseModel):
+    """The formal guarantee of a run in numbers.
+
+    Attributes:
+        unit: whose presence it hides.
+        epsilon: of all that was released, the most over clients.
+        delta: at which it holds.
+    """
+
+    model_config = STRICT
+
+    unit: EpsilonUnit
+    epsilon: Annotated[float, Field(ge=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+
+class EpsilonBound(BaseModel):
+    """A lower bound on epsilon: with this confidence the true one is at least `low`, if the method's assumption holds.
+
+    It says nothing from above: a run whose bound is 0 may have any epsilon.
+
+    Attributes:
+        view: from whose point of view.
+        unit: whose presence was asked about.
+        method: how the bound was made.
+        population: which canaries.
+        attack: whose scores; several tried ones share the significance.
+        low: the bound, at least 0.
+        estimate: the method's own estimate, which is no bound; None where it has none.
+        delta: at which it holds: the claim's where there is a claim.
+        significance: the chance that the bound is above the true epsilon.
+        num_tried: how many bounds share that chance.
+        num_in, num_out: canaries that took part and that did not.
+        ceiling: the largest bound that so many canaries could give; None where the method has no such limit.
+        claimed: the claimed epsilon for this unit; None without one.
+        verdict: "above the claim" where the bound is: then the claim is false. "within the claim" is no proof of it.
+        note: what a reader must know: what the method assumes, and what it cannot see.
+    """
+
+    model_config = STRICT
+
+    view: ViewKind
+    unit: EpsilonUnit
+    method: EpsilonMethod
+    population: str
+    attack: str
+    low: Annotated[float, Field(ge=0)]
+    estimate: float | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    significance: Annotated[float, Field(gt=0, lt=1)]
+    num_tried: Annotated[int, Field(ge=1)]
+    num_in: Annotated[int, Field(ge=0)]
+    num_out: Annotated[int, Field(ge=0)]
+    ceiling: float | None = None
+    claimed: float | None = None
+    verdict: EpsilonVerdict
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name for gates: view.epsilon.method.population."""
+        return ".".join((self.view, "epsilon", self.method, self.population))
