@@ -166,7 +166,7 @@ def test_every_figure_that_the_server_takes_is_told() -> None:
     (trained, private, opened) = ([*re.findall(r"`(\w+)`", cells[1])] for cells in rows("trust.md", "figures"))
     assert {*trained, *private, *opened} == FIGURES
     assert set(trained) == set(TOLD)
-    assert set(private) == {*TOLD_ALWAYS, "epsilon"}
+    assert set(private) == {*TOLD_ALWAYS, "epsilon", "client_epsilon"}
     assert not {*trained, *private} & {*opened}
 
 

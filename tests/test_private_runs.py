@@ -24,9 +24,11 @@ from confide.errors import (
 )
 from confide.parties.client import Client
 from confide.privacy.accounting import epsilon
+from confide.privacy.both_levels import BothPrivacy
 from confide.privacy.client_level import ClientPrivacy, delta_for_noise
 from confide.privacy.events import SampledGaussian
 from confide.privacy.example_level import ExamplePrivacy, sampling_of
+from confide.privacy.plan import Counts
 from confide.records import RoundRecord
 from confide.report.sentences import guarantee
 from tests.interrupts import press_ctrl_c_at
@@ -36,8 +38,14 @@ ConfigMaker = Callable[..., Config]
 
 EXAMPLE = {"privacy__unit": "example", "privacy__target_epsilon": 6.0, "privacy__delta": 1e-3}
 CLIENT = {"privacy__unit": "client", "privacy__target_epsilon": 6.0, "privacy__delta": 1e-3}
+BOTH = {
+    "privacy__unit": "both",
+    "privacy__target_epsilon": 6.0,
+    "privacy__client_target_epsilon": 6.0,
+    "privacy__delta": 1e-3,
+}
 SEEDED = {"privacy__randomness": "seeded"}
-UNITS = {"example": EXAMPLE, "client": CLIENT}
+UNITS = {"example": EXAMPLE, "client": CLIENT, "both": BOTH}
 
 
 def records_of(folder: Path) -> list[RoundRecord]:
@@ -82,7 +90,14 @@ def test_a_run_ends_just_inside_the_target_and_says_so_in_every_round(unit: str,
     assert any(line.startswith("privacy: (epsilon 6, delta 0.001)-differential privacy") for line in told) or (
         unit == "client" and any("privacy: (epsilon 5.9" in line for line in told)
     )
-    assert ("all that one client contributes" in " ".join(told)) == (unit == "client")
+    assert ("all that one client contributes" in " ".join(told)) == (unit != "example")
+    assert ("each row that a client trains on" in " ".join(told)) == (unit != "client")
+    of_client = [record.client_epsilon for record in records_of(folder)]
+    if unit == "both":
+        assert 5.9 < (of_client[2] or 0.0) <= 6.0
+        assert info(folder)["client_epsilon"] == of_client[2]
+    else:
+        assert of_client == [None] * 3
 
 
 def test_epsilon_is_that_of_the_client_with_the_fewest_rows_counted_by_hand(make_config: ConfigMaker) -> None:
@@ -147,7 +162,9 @@ def test_an_upload_of_a_round_that_failed_is_paid_for_too(
     assert [record.round_number for record in records] == [1, 2]
     assert (records[1].epsilon or 0.0) <= 6.0
     assert "above privacy.target_epsilon" in info(folder)["reason"]
-    assert {json.loads(path.read_text())["releases"] for path in folder.glob("clients/*/noised.json")} == {3}
+    counted = [json.loads(path.read_text()) for path in folder.glob("clients/*/noised.json")]
+    expected = {"trainings": 3 * (unit != "client"), "uploads": 3 * (unit != "example")}
+    assert counted == [expected] * 3
     assert info(folder)["epsilon"] == records[1].epsilon
 
 
@@ -240,6 +257,29 @@ def test_contradictions_are_refused(overrides: dict[str, Any], message: str, mak
 def test_a_delta_that_allows_publishing_somebody_is_refused(unit: str, what: str, make_config: ConfigMaker) -> None:
     with pytest.raises(ConfigError, match=rf"privacy\.delta is 0\.5.*{what}"):
         train(make_config(**UNITS[unit] | {"privacy__delta": 0.5}))
+
+
+def test_with_both_units_each_has_its_own_noise_and_its_own_budget(make_config: ConfigMaker) -> None:
+    config = make_config(
+        privacy__unit="both",
+        privacy__target_epsilon=6.0,
+        privacy__clip_norm=0.5,
+        privacy__client_noise_multiplier=7.0,
+        privacy__client_clip_norm=2.0,
+        privacy__delta=1e-3,
+    )
+    plan = build_privacy(config, {"a": 5, "b": 6, "c": 7}, num_values=1000).plans["a"]
+    assert isinstance(plan, BothPrivacy)
+    assert (plan.example.clip_norm, plan.client.clip_norm, plan.client.noise_multiplier) == (0.5, 2.0, 7.0)
+    counts = Counts(trainings=3, uploads=2)
+    assert plan.spent(counts) == {"epsilon": plan.example.epsilon(3), "client_epsilon": plan.client.epsilon(2)}
+    with pytest.raises(PrivacyBudgetError, match=r"privacy\.target_epsilon = 6"):
+        plan.check_budget(Counts(trainings=4, uploads=2))
+    plan.check_budget(Counts(trainings=3, uploads=400))  # noise that was given has no target
+    capped = make_config(**BOTH | {"privacy__client_target_epsilon": 1.0})
+    plan = build_privacy(capped, {"a": 5, "b": 6, "c": 7}, num_values=1000).plans["a"]
+    with pytest.raises(PrivacyBudgetError, match=r"privacy\.client_target_epsilon = 1 "):
+        plan.check_budget(Counts(trainings=3, uploads=4))
 
 
 def test_noise_that_no_epsilon_covers_is_refused(make_config: ConfigMaker) -> None:

@@ -148,7 +148,7 @@ def _one_round(
 ) -> ServerState:
     began = time.perf_counter()
     result = run_round(federation.server, federation.transport, state, federation.notes)
-    earlier = [record.epsilon for record in directory.records()]
+    earlier = directory.records()
     with directory.new_round(result.state.round_number) as folder:
         record = _save(federation, result, folder, began, earlier[-1] if earlier else None)
     directory.publish(record.round_number)
@@ -159,17 +159,24 @@ def _one_round(
     return result.state
 
 
-def _save(federation: Federation, result: RoundResult, folder: Path, began: float, spent: float | None) -> RoundRecord:
+def _save(
+    federation: Federation, result: RoundResult, folder: Path, began: float, earlier: RoundRecord | None
+) -> RoundRecord:
     """Writes a round into its folder and gives its record, with the time that writing took.
 
-    Who did not upload in this round has spent its epsilon all the same: `spent` is the most of the rounds before.
+    Who did not upload in this round has spent its epsilon all the same: the record before this one has the most so far.
     """
     saving = time.perf_counter()
     save_state(folder, writer=federation.writer, server=result.state, clients=federation.clients)
     sync_tree(folder)
     now = time.perf_counter()
     seconds = dict(result.record.seconds) | {"save": now - saving, "total": now - began}
-    record = replace(result.record, seconds=seconds, epsilon=_most(spent, result.record.epsilon))
+    record = replace(
+        result.record,
+        seconds=seconds,
+        epsilon=_most(earlier.epsilon if earlier else None, result.record.epsilon),
+        client_epsilon=_most(earlier.client_epsilon if earlier else None, result.record.client_epsilon),
+    )
     figures = {client.name: client.figures for client in federation.clients}
     diagnostics = [replace(one, training=figures[one.client]) if one.training else one for one in result.diagnostics]
     save_record(folder, record, diagnostics)
@@ -182,8 +189,8 @@ def _most(*spent: float | None) -> float | None:
 
 def _spent(federation: Federation) -> dict[str, float]:
     """What the guarantee has cost, uploads of rounds that failed included, for the run's notes."""
-    most = _most(*(client.epsilon for client in federation.clients))
-    return {} if most is None else {"epsilon": most}
+    spent = [client.spent for client in federation.clients]
+    return {name: max(one[name] for one in spent) for name in spent[0]}
 
 
 def _scalars(record: RoundRecord) -> dict[str, object]:

@@ -36,7 +36,8 @@ class RoundRecord:
         saturated: the largest share, over clients, of values outside the range that sealing carried.
         privacy: the formal guarantee, in words.
         epsilon: what the guarantee has cost so far, the most over clients that uploaded in some round until this one;
-            None without one.
+            None without one. With both units, that of a record.
+        client_epsilon: with both units, that of a client's whole contribution; else None.
         adapter_digest: of the global state after the round.
         factor_error: with LoRA's factors averaged apart: Frobenius norm of mean(BA) - mean(B)mean(A), and the same
             divided by the norm of the round's change of BA. None when exact, or when updates are sealed.
@@ -63,6 +64,7 @@ class RoundRecord:
     epsilon: float | None
     adapter_digest: str
     factor_error: Mapping[str, float] | None = None
+    client_epsilon: float | None = None
 
     def to_json(self) -> str:
         """One line of JSON."""

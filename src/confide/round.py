@@ -138,7 +138,7 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
     clock.lap("open")
 
     record = _record(plan, members, uploads, opened, failures | not_opened, after, notes, wire, clock)
-    record = replace(record, epsilon=_epsilon(delivered))
+    record = replace(record, epsilon=_spent(delivered, "epsilon"), client_epsilon=_spent(delivered, "client_epsilon"))
     diagnostics = tuple(
         ClientDiagnostics(
             client=client,
@@ -421,9 +421,9 @@ def _record(
     )
 
 
-def _epsilon(delivered: Mapping[str, Upload]) -> float | None:
-    """What the guarantee has cost those who uploaded, in the sum or not."""
-    told = [upload.metrics["epsilon"] for upload in delivered.values() if "epsilon" in upload.metrics]
+def _spent(delivered: Mapping[str, Upload], what: str) -> float | None:
+    """What a guarantee has cost those who uploaded, in the sum or not."""
+    told = [upload.metrics[what] for upload in delivered.values() if what in upload.metrics]
     return max(told, default=None)
 
 

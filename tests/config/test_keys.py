@@ -37,7 +37,7 @@ def test_rules_speak_of_keys_that_exist() -> None:
         ("train.learning_rate", "a number > 0 and <= 100"),
         ("model.load_in_4bit", "true or false"),
         ("train.optimizer", 'one of "adamw", "sgd"'),
-        ("privacy.unit", 'one of "none", "example", "client"'),
+        ("privacy.unit", 'one of "none", "example", "client", "both"'),
         ("privacy.target_epsilon", "a number = 0, or > 0"),
         ("run.loggers", 'a list of "tensorboard", "mlflow", "wandb"'),
         ("data.path", "text"),

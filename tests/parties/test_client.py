@@ -1,7 +1,7 @@
 """One client alone: what leaves it, when its state moves on, and what it refuses."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from confide.errors import (
     ConfideError,
     LayoutMismatchError,
     MessageError,
+    NonFiniteLossError,
     NonFiniteUpdateError,
     PrivacyBudgetError,
     RosterError,
@@ -47,7 +48,7 @@ from confide.messages import (
 from confide.parties.client import TOLD, TOLD_ALWAYS, Client, ClientRules
 from confide.parties.key_holder import KeyHolder
 from confide.parties.state import ClientState, MemoryPending, Pending
-from confide.privacy.plan import NoPrivacy, PrivacyPlan, Unit
+from confide.privacy.plan import Counts, NoPrivacy, PrivacyPlan, Unit
 from confide.privacy.releases import MemoryReleases
 from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity
@@ -248,15 +249,26 @@ class Halving:
     unit: Unit
     fixed_limit: float = 0.0
 
-    def epsilon(self, num_releases: int) -> float:
-        return 2.0 * num_releases
+    @property
+    def trains_privately(self) -> bool:
+        return self.unit in ("example", "both")
 
-    def check_budget(self, num_releases: int) -> None:
-        if self.epsilon(num_releases) > 5.0:
+    @property
+    def noises_updates(self) -> bool:
+        return self.unit in ("client", "both")
+
+    def spent(self, counts: Counts) -> Mapping[str, float]:
+        per_unit = {"example": counts.trainings, "client": counts.uploads, "both": counts.trainings}
+        of_client = {"client_epsilon": 2.0 * counts.uploads} if self.unit == "both" else {}
+        return {"epsilon": 2.0 * per_unit[self.unit], **of_client}
+
+    def check_budget(self, counts: Counts) -> None:
+        if max(self.spent(counts).values()) > 5.0:
             raise PrivacyBudgetError("spent")
 
-    def protect(self, values: Vector, weight_ratio: float, round_number: int) -> Vector:
-        assert (weight_ratio, round_number) == (3 / REFERENCE_WEIGHT, 1)
+    def protect(self, values: Vector, weight_ratio: float, upload_number: int) -> Vector:
+        assert weight_ratio == 3 / REFERENCE_WEIGHT
+        assert upload_number >= int(self.noises_updates)
         return values * np.float32(0.5)
 
 
@@ -269,7 +281,7 @@ def test_under_a_guarantee_a_client_tells_epsilon_and_nothing_that_its_data_deci
     reply = train(make_client(privacy=Halving(unit)))
     assert set(reply.metrics) == {*TOLD_ALWAYS, "epsilon"}
     assert reply.metrics["epsilon"] == 2.0
-    assert set(TOLD_ALWAYS) == {"num_steps", "saturated", "seal_seconds"}
+    assert set(TOLD_ALWAYS) == {"saturated", "seal_seconds"}
 
 
 def test_noise_on_the_update_is_a_release_with_each_upload_until_the_budget_is_spent() -> None:
@@ -278,7 +290,7 @@ def test_noise_on_the_update_is_a_release_with_each_upload_until_the_budget_is_s
     assert [train(client).metrics["epsilon"] for _ in range(2)] == [2.0, 4.0]
     with pytest.raises(PrivacyBudgetError):
         train(client)
-    assert releases.count == 2
+    assert releases.counts == Counts(uploads=2)
 
 
 def test_a_private_training_asked_for_again_gives_what_it_gave_and_costs_nothing_more() -> None:
@@ -293,7 +305,47 @@ def test_a_private_training_asked_for_again_gives_what_it_gave_and_costs_nothing
     replies = [train(client) for _ in range(4)]
     assert sent_values(replies[3]) == sent_values(replies[0])
     assert [reply.metrics["epsilon"] for reply in replies] == [2.0] * 4
-    assert (trained, releases.count) == ([1], 1)
+    assert (trained, releases.counts) == ([1], Counts(trainings=1))
+
+
+def test_with_both_units_a_training_counts_once_and_each_upload_again() -> None:
+    releases = MemoryReleases()
+    client = make_client(privacy=Halving("both"), releases=releases)
+    replies = [train(client) for _ in range(2)]
+    assert [(reply.metrics["epsilon"], reply.metrics["client_epsilon"]) for reply in replies] == [(2, 2), (2, 4)]
+    with pytest.raises(PrivacyBudgetError):
+        train(client)
+    assert releases.counts == Counts(trainings=1, uploads=2)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_where_noise_hides_the_client_a_training_that_is_not_finite_sends_noise_alone(is_restarted: bool) -> None:
+    """An error, a metric or another shape of the reply would tell of the client's data what no noise covers."""
+
+    def diverge(**_arguments: Any) -> LocalResult:
+        raise NonFiniteLossError("the loss is nan")
+
+    store = MemoryPending()
+    client = make_client(privacy=Halving("client"), train=diverge, store=store)
+    usual = train(make_client(privacy=Halving("client")))
+    reply = train(client)
+    assert sent_values(reply) == [0.0] * 4
+    assert set(reply.metrics) == set(usual.metrics)
+    assert client.figures["not_finite"] == 1.0  # which the client itself can see
+    if is_restarted:
+        client = make_client(store=store, privacy=Halving("client"), train=diverge)
+    client.handle(open_request(client, entry_of(reply), OTHER))
+    assert client.state.num_seen == 0
+
+
+@pytest.mark.parametrize("unit", ["none", "example"])
+def test_where_nothing_hides_it_a_training_that_is_not_finite_is_an_error(unit: Unit) -> None:
+    def diverge(**_arguments: Any) -> LocalResult:
+        raise NonFiniteLossError("the loss is nan")
+
+    plan = NoPrivacy() if unit == "none" else Halving(unit)
+    with pytest.raises(NonFiniteLossError):
+        train(make_client(privacy=plan, train=diverge))
 
 
 def test_what_noise_left_of_an_update_is_never_sent_later() -> None:

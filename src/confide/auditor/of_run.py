@@ -83,7 +83,7 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
         num_rounds,
         local_settings(config),
         seed=config.run.seed,
-        is_sampled=config.privacy.unit == "example",
+        is_sampled=config.privacy.hides_rows,
     )
     transcript, warnings = _transcript(config, directory, model, request)
     taking_part = [client for client in flipped.clients if num_rounds[client.name]]
@@ -223,17 +223,23 @@ def _facts(
         num_clients=num_clients,
         scheme=config.seal.scheme,
         protection=[str(line) for line in protection] if isinstance(protection, list) else [],
-        guarantee=_guarantee(records, directory.info.get("epsilon")),
+        guarantee=_guarantee(records, directory.info),
         seed=config.run.seed,
         num_parameters=model.layout.num_values,
         command=command if isinstance(command, str) else "",
     )
 
 
-def _guarantee(records: Sequence[RoundRecord], at_end: object) -> str:
+def _guarantee(records: Sequence[RoundRecord], info: Mapping[str, object]) -> str:
     """What the run's own accounting says: the plan, and what was spent when it ended, failed rounds included."""
     last = records[-1] if records else None
     if last is None or last.epsilon is None:
         return "none"
-    spent = max(last.epsilon, at_end) if isinstance(at_end, float) else last.epsilon
-    return f"{last.privacy}; spent after round {last.round_number}: epsilon {spent:.4g}"
+    spent = f"epsilon {_most(last.epsilon, info.get('epsilon')):.4g}"
+    if last.client_epsilon is not None:
+        spent += f" for a row, {_most(last.client_epsilon, info.get('client_epsilon')):.4g} for a client"
+    return f"{last.privacy}; spent after round {last.round_number}: {spent}"
+
+
+def _most(in_record: float, at_end: object) -> float:
+    return max(in_record, at_end) if isinstance(at_end, float) else in_record

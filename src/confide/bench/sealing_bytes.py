@@ -95,7 +95,7 @@ def count_round(
             client=client,
             adapter_digest=_DIGEST,
             signature=signature,
-            metrics=dict.fromkeys(FIGURES - {*TOLD, "epsilon"}, _FIGURE),
+            metrics=dict.fromkeys(FIGURES - {*TOLD, "epsilon", "client_epsilon"}, _FIGURE),
         ),
     ]
     received: list[Message] = [

@@ -10,7 +10,7 @@ from confide.aggregate.factors import factor_pairs, inexactness
 from confide.aggregate.optimizers import FedAdaptive, FedAvg, FedAvgM, ServerOptimizer
 from confide.aggregate.step import GlobalStep, payload_layout
 from confide.aggregate.weights import client_weight
-from confide.build.privacy import FederationPrivacy, build_privacy, build_private_training, build_releases
+from confide.build.privacy import FederationPrivacy, Plan, build_privacy, build_private_training, build_releases
 from confide.build.sealing import (
     build_ledger,
     build_pending_store,
@@ -179,7 +179,7 @@ def build_federation(
     )
 
 
-def _trainer(config: Config, model: AdaptedModel, client: str, privacy: FederationPrivacy) -> LocalTrainer:
+def _trainer(config: Config, model: AdaptedModel, client: str, privacy: FederationPrivacy[Plan]) -> LocalTrainer:
     private = build_private_training(config, client, privacy.plans[client])
     return LocalTrainer(model, local_settings(config), seed=config.run.seed, private=private)
 

@@ -43,7 +43,7 @@ def opening_threshold(config: Config, num_clients: int) -> int:
         ConfigError: it is not more than half of the clients, is too few against that coalition, or is more than there
             are.
     """
-    coalition = config.privacy.coalition if config.privacy.unit == "client" else 0
+    coalition = config.privacy.coalition if config.privacy.hides_clients else 0
     fewest = (num_clients + coalition) // 2 + 1  # 2 * fewest - num_clients > coalition
     threshold = config.seal.threshold or fewest
     if not fewest <= threshold <= num_clients:

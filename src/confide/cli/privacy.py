@@ -69,9 +69,8 @@ def privacy_command(
     if any(not value > 0 for value in (*(targets or ()), *(noises or ()))):
         raise UsageError("--epsilon and --noise take numbers above 0: without noise there is no finite epsilon.")
     settings = load_config(config, overrides or [])
-    if settings.privacy.unit != "none" and unit is None:
-        unit = PrivateUnit(settings.privacy.unit)
-    unit = unit or PrivateUnit.example
+    if unit is None:
+        unit = PrivateUnit.client if settings.privacy.unit == "client" else PrivateUnit.example
     if delta is not None:
         settings = settings.model_copy(update={"privacy": settings.privacy.model_copy(update={"delta": delta})})
     template = build_template(settings, build_tokenizer(settings))

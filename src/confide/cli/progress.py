@@ -38,7 +38,7 @@ def round_line(record: "RoundRecord", num_rounds: int) -> str:
         f"round {record.round_number:0{width}d}/{num_rounds}",
         f"clients {len(record.members):{len(str(cohort))}d}/{cohort}",
         "loss withheld" if record.loss is None else f"loss {record.loss:8.4f}",
-        "epsilon none" if record.epsilon is None else f"epsilon {record.epsilon:8.2f}",
+        _epsilon(record),
         f"sent {record.bytes_up / _MEGA:8.2f} MB",
         f"train {record.seconds['local'] or record.seconds['train']:7.1f} s",  # private clients do not tell their time
         f"total {record.seconds['total']:7.1f} s",
@@ -46,6 +46,13 @@ def round_line(record: "RoundRecord", num_rounds: int) -> str:
     if record.held_out_loss is not None:
         parts.append(f"held-out {record.held_out_loss:8.4f}")
     return " | ".join(parts)
+
+
+def _epsilon(record: "RoundRecord") -> str:
+    if record.epsilon is None:
+        return "epsilon none"
+    of_client = "" if record.client_epsilon is None else f", of a client {record.client_epsilon:8.2f}"
+    return f"epsilon {record.epsilon:8.2f}{of_client}"
 
 
 def print_round(record: "RoundRecord", num_rounds: int) -> None:

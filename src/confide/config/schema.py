@@ -334,47 +334,57 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        keys=("privacy.unit", "privacy.client_target_epsilon", "privacy.client_noise_multiplier"),
+        law="with both units exactly one of a client's target and noise is above 0: the other follows from it",
+        advice="Set privacy.client_target_epsilon and leave privacy.client_noise_multiplier out, or the other way "
+        "round.",
+        is_broken=lambda config: (
+            config.privacy.unit == "both"
+            and (config.privacy.client_target_epsilon > 0) == (config.privacy.client_noise_multiplier > 0)
+        ),
+    ),
+    Rule(
         keys=("privacy.unit", "train.gradient_checkpointing"),
         law="gradients of single examples cannot be kept where layers run twice",
         advice="Set train.gradient_checkpointing to false, and lower train.batch_size to save memory.",
-        is_broken=lambda config: config.privacy.unit == "example" and config.train.gradient_checkpointing,
+        is_broken=lambda config: config.privacy.hides_rows and config.train.gradient_checkpointing,
     ),
     Rule(
         keys=("privacy.unit", "lora.dropout"),
         law="dropout's masks depend on how many rows a step has, and no bound on one row's gradient covers that",
         advice="Set lora.dropout to 0.0.",
-        is_broken=lambda config: config.privacy.unit == "example" and config.lora.dropout > 0,
+        is_broken=lambda config: config.privacy.hides_rows and config.lora.dropout > 0,
     ),
     Rule(
         keys=("privacy.unit", "evaluate.every_rounds"),
         law="a loss on a client's held-out rows would tell of the client what no noise covers",
         advice="Set evaluate.every_rounds to 0 and measure with `confide evaluate` where that may be told.",
-        is_broken=lambda config: config.privacy.unit == "client" and config.evaluate.every_rounds > 0,
+        is_broken=lambda config: config.privacy.hides_clients and config.evaluate.every_rounds > 0,
     ),
     Rule(
         keys=("privacy.unit", "seal.scheme"),
         law='noise that all clients add together hides one only where nobody sees its update alone: with "onetime"',
         advice='Set seal.scheme to "onetime", or privacy.unit to "example", which needs no sealing.',
-        is_broken=lambda config: config.privacy.unit == "client" and config.seal.scheme != "onetime",
+        is_broken=lambda config: config.privacy.hides_clients and config.seal.scheme != "onetime",
     ),
     Rule(
         keys=("privacy.unit", "seal.profile"),
         law='the grid of the profile "ultra" is too coarse for noise on the update',
         advice='Set seal.profile to "compact" or "precise".',
-        is_broken=lambda config: config.privacy.unit == "client" and config.seal.profile == "ultra",
+        is_broken=lambda config: config.privacy.hides_clients and config.seal.profile == "ultra",
     ),
     Rule(
         keys=("privacy.unit", "seal.initial_range"),
         law="noise on the update decides the range of sealing",
         advice="Leave seal.initial_range at its default, 0.0.",
-        is_broken=lambda config: config.privacy.unit == "client" and config.seal.initial_range > 0,
+        is_broken=lambda config: config.privacy.hides_clients and config.seal.initial_range > 0,
     ),
     Rule(
         keys=("privacy.coalition", "federation.min_clients"),
         law="a sum has more members than may collude: their noise is what hides the others",
         advice="Raise federation.min_clients or lower privacy.coalition.",
         is_broken=lambda config: (
-            config.privacy.unit == "client" and config.privacy.coalition >= config.federation.min_clients
+            config.privacy.hides_clients and config.privacy.coalition >= config.federation.min_clients
         ),
     ),
     Rule(
@@ -414,14 +424,17 @@ RULES: tuple[Rule, ...] = (
     _only_with("seal.scheme", "onetime", "shared", "published", key="seal.release"),
     _only_with("seal.scheme", "onetime", "shared", key="seal.initial_range"),
     _only_with("seal.scheme", "onetime", "shared", key="seal.max_saturated"),
-    _only_with("privacy.unit", "example", "client", key="privacy.target_epsilon"),
-    _only_with("privacy.unit", "example", "client", key="privacy.noise_multiplier"),
-    _only_with("privacy.unit", "example", "client", key="privacy.delta"),
-    _only_with("privacy.unit", "example", "client", key="privacy.clip_norm"),
-    _only_with("privacy.unit", "example", "client", key="privacy.randomness"),
-    _only_with("privacy.unit", "example", "client", key="privacy.on_budget"),
-    _only_with("privacy.unit", "client", key="privacy.coalition"),
-    _only_with("privacy.unit", "example", key="privacy.accountant"),
+    _only_with("privacy.unit", "example", "client", "both", key="privacy.target_epsilon"),
+    _only_with("privacy.unit", "example", "client", "both", key="privacy.noise_multiplier"),
+    _only_with("privacy.unit", "example", "client", "both", key="privacy.delta"),
+    _only_with("privacy.unit", "example", "client", "both", key="privacy.clip_norm"),
+    _only_with("privacy.unit", "example", "client", "both", key="privacy.randomness"),
+    _only_with("privacy.unit", "example", "client", "both", key="privacy.on_budget"),
+    _only_with("privacy.unit", "client", "both", key="privacy.coalition"),
+    _only_with("privacy.unit", "example", "both", key="privacy.accountant"),
+    _only_with("privacy.unit", "both", key="privacy.client_target_epsilon"),
+    _only_with("privacy.unit", "both", key="privacy.client_noise_multiplier"),
+    _only_with("privacy.unit", "both", key="privacy.client_clip_norm"),
     _only_with("data.source", "hub", key="data.split"),
     _only_with("data.source", "clinics", key="data.clinic_letters"),
     _only_with("data.source", "clinics", key="data.clinic_instructions"),

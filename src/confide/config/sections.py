@@ -411,31 +411,44 @@ class SealSection(Section):
 class PrivacySection(Section):
     """Differential privacy of what is released."""
 
-    unit: Literal["none", "example", "client"] = "none"
+    unit: Literal["none", "example", "client", "both"] = "none"
     """Whose presence the guarantee hides. "example": one training row, from everyone, by DP-SGD at its client.
     "client": all that one client contributes, from everyone who sees opened sums and adapters, by noise that all
-    clients add together. "none" gives no formal guarantee, and every output says so."""
+    clients add together. "both": both at once, each with its own epsilon. "none" gives no formal guarantee, and every
+    output says so."""
 
     target_epsilon: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("epsilon")] = 0.0
-    """What the whole run may cost; the noise follows from it. 0 where `privacy.noise_multiplier` is given."""
+    """What the whole run may cost; the noise follows from it. 0 where `privacy.noise_multiplier` is given. With "both",
+    what it may cost one row."""
 
     noise_multiplier: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("ratio")] = 0.0
     """Standard deviation of the noise over `privacy.clip_norm`; epsilon follows from it. 0 where
     `privacy.target_epsilon` is given."""
 
     delta: Annotated[float, Field(gt=0, lt=1), Unit("probability")] = 1e-5
-    """Delta of the guarantee: well below one over the number of rows ("example") or clients ("client")."""
+    """Delta of the guarantee, with "both" of each: well below one over the number of rows ("example") or clients
+    ("client")."""
 
     clip_norm: Annotated[float, Field(gt=0), Unit("L2 norm")] = 1.0
     """Bound on one example's gradient ("example") or on one client's update ("client"): smaller is less noise in
-    absolute terms, and more of the gradient or update lost."""
+    absolute terms, and more of the gradient or update lost. With "both", on one example's gradient."""
+
+    client_target_epsilon: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("epsilon")] = 0.0
+    """With "both": what the whole run may cost one client. 0 where `privacy.client_noise_multiplier` is given."""
+
+    client_noise_multiplier: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("ratio")] = 0.0
+    """With "both": standard deviation of the noise on updates over `privacy.client_clip_norm`. 0 where
+    `privacy.client_target_epsilon` is given."""
+
+    client_clip_norm: Annotated[float, Field(gt=0), Unit("L2 norm")] = 1.0
+    """With "both": bound on one client's update."""
 
     coalition: Annotated[int, Field(ge=1), Unit("clients")] = 1
-    """With "client": how many clients may put together what they know of their own noise without seeing a sum with less
-    than is accounted for: each client knows its own, so at least 1."""
+    """With "client" and "both": how many clients may put together what they know of their own noise without seeing a
+    sum with less than is accounted for: each client knows its own, so at least 1."""
 
     accountant: Literal["pld", "rdp"] = "pld"
-    """How epsilon is computed with "example": "pld" is the tighter one. With "client" it is always "rdp"."""
+    """How epsilon of a row is computed: "pld" is the tighter one. That of a client is always computed with "rdp"."""
 
     randomness: Literal["system", "seeded"] = "system"
     """Where noise comes from: the operating system, or for tests the run's seed. Who knows the seed knows the noise."""
@@ -443,6 +456,16 @@ class PrivacySection(Section):
     on_budget: Literal["stop", "fail"] = "stop"
     """What a run does where one more round would pass the target (releases that were made twice count twice): end as
     finished with the last model inside it, or fail."""
+
+    @property
+    def hides_rows(self) -> bool:
+        """Whether training itself is private."""
+        return self.unit in ("example", "both")
+
+    @property
+    def hides_clients(self) -> bool:
+        """Whether updates are noised."""
+        return self.unit in ("client", "both")
 
 
 class AuditSection(Section):

@@ -16,7 +16,7 @@ from confide.aggregate.factors import product_change
 from confide.aggregate.scaffold import control_change, correction
 from confide.aggregate.step import GlobalStep
 from confide.data.examples import TokenizedExample
-from confide.errors import AgreementError, MessageError, NonFiniteUpdateError, RunDirectoryError
+from confide.errors import AgreementError, MessageError, NonFiniteLossError, NonFiniteUpdateError, RunDirectoryError
 from confide.global_state import GlobalState
 from confide.membership.frames import FrameSpec, sum_from_bytes, write_frames
 from confide.membership.memberlist import Entry, MemberList
@@ -45,7 +45,7 @@ from confide.messages import (
 from confide.parties.key_holder import Expected, KeyHolder
 from confide.parties.payload import Payload, arrive, plan_payload
 from confide.parties.state import ClientState, Pending, PendingStore
-from confide.privacy.plan import PrivacyPlan
+from confide.privacy.plan import Counts, PrivacyPlan
 from confide.privacy.releases import Releases
 from confide.prune.plan import Pruning
 from confide.seal.scheme import ClientSealing, SealContext
@@ -53,11 +53,15 @@ from confide.train.local import LocalResult, StepReport
 from confide.update import Layout, Vector
 
 MAX_WEIGHT = 2.0**64
-TOLD_ALWAYS = ("num_steps", "saturated", "seal_seconds")
-TOLD = (*TOLD_ALWAYS, "seconds", "num_examples", "num_tokens", "num_targets", "loss")
+TOLD_ALWAYS = ("saturated", "seal_seconds")
+TOLD = (*TOLD_ALWAYS, "num_steps", "seconds", "num_examples", "num_tokens", "num_targets", "loss")
 """What a client tells the server about its training. Norms, and losses by step, stay with the client: no record needs
 them, and they say something about its update and its data. Under differential privacy only `TOLD_ALWAYS` is told, and
 epsilon: a loss would be a second release, which no guarantee covers, and the time follows how much was drawn."""
+
+
+_NOT_FINITE = {"not_finite": 1.0}
+"""In place of a training's figures, for the client's own diagnosis."""
 
 
 class Trainer(Protocol):
@@ -201,9 +205,9 @@ class Client:
                 raise MessageError(f"client {self.name} got a {type(message).__name__}, which only a server gets")
 
     @property
-    def epsilon(self) -> float | None:
-        """What its guarantee has cost so far, all uploads included; None without a guarantee."""
-        return self._privacy.epsilon(self._releases.count)
+    def spent(self) -> Mapping[str, float]:
+        """What its guarantee has cost so far, all uploads included; see `PrivacyPlan.spent`."""
+        return self._privacy.spent(self._releases.counts)
 
     def check_releases(self, num_rounds: int) -> None:
         """Makes sure that no release was forgotten.
@@ -214,9 +218,11 @@ class Client:
         Raises:
             RunDirectoryError: under a guarantee fewer releases were counted than that.
         """
-        if self._privacy.unit != "none" and self._releases.count < num_rounds:
+        plan, counts = self._privacy, self._releases.counts
+        counted = [counts.trainings] * plan.trains_privately + [counts.uploads] * plan.noises_updates
+        if counted and min(counted) < num_rounds:
             raise RunDirectoryError(
-                f"client {self.name} has counted {self._releases.count} releases and is in the sums of {num_rounds} "
+                f"client {self.name} has counted {min(counted)} releases and is in the sums of {num_rounds} "
                 "rounds: what its guarantee has cost is lost. Restore its folder in clients/, or start a new run."
             )
 
@@ -259,22 +265,24 @@ class Client:
             )
         ratio = weight / request.reference_weight
         payload = self._widened(self._payload(), request)
-        num_releases = self._releases.count + (1 if self._is_new_release(number) else 0)
-        self._privacy.check_budget(num_releases)
+        counts = self._with_this_upload(number)
+        self._privacy.check_budget(counts)
         control, own_control = self._controls(payload.trained)
         result = self._train_locally(number, payload.trained, control, own_control)
         began = time.perf_counter()
         start = state.shared.layout.gather(state.shared.adapter, payload.trained)
-        update = result.vector - start
+        update = np.zeros_like(start) if result is None else result.vector - start
         norm = float(np.linalg.norm(update))
-        own = replace(state, num_seen=state.num_seen + result.metrics.num_examples)
-        change = None
-        if rules.step.with_control:
+        own, change = state, None
+        if result is not None:
+            own = replace(state, num_seen=state.num_seen + result.metrics.num_examples)
+        if result is not None and rules.step.with_control:
             change = control_change(
                 control, update, num_steps=result.metrics.num_steps, learning_rate=rules.learning_rate(number)
             )
         update = rules.pruning.zero_own(start, update, payload.trained, number) + self._remainder(payload.trained)
-        values = self._privacy.protect(payload.gather(update, change, weight_ratio=ratio), ratio, number)
+        gathered = payload.gather(update, change, weight_ratio=ratio)
+        values = self._privacy.protect(gathered, ratio, counts.uploads)
         arrived, saturated = arrive(self._sealing, values, payload, max_saturated=rules.max_saturated)
         if change is not None:
             moved = own_control + payload.arrived_change(arrived, weight_ratio=ratio)
@@ -284,7 +292,7 @@ class Client:
             own = replace(own, remainders={**state.remainders, payload.trained.digest: rest})
         parts, entry = self._seal(payload, values, weight)
         seconds = time.perf_counter() - began
-        figures = asdict(result.metrics) | {
+        figures = (_NOT_FINITE if result is None else asdict(result.metrics)) | {
             "update_norm": norm,
             "remainder_norm": float(np.linalg.norm(rest)),
             "saturated": saturated,
@@ -298,15 +306,15 @@ class Client:
             layout_digest=payload.layout.digest,
             key_id=entry.key_id,
             limit=payload.limit,
-            metrics=to_floats(self._told(figures, num_releases)),
+            metrics=to_floats(self._told(figures, counts)),
             body=pack_parts(parts),
         ).to_bytes()
         if self._recorder is not None:
             sent = payload.scatter(arrived)[: payload.trained.num_values] / np.float32(ratio)
             self._recorder.sent(number, payload.trained, sent, weight)
         # Last, when nothing can fail any more but the writing itself; what it costs first, so that it is never lost.
-        if self._is_new_release(number):
-            self._releases.add()
+        if counts != self._releases.counts:
+            self._releases.set(counts)
             self._released = (state.shared.digest, number)
         pending = Pending(state=own, entry=entry, reference_weight=request.reference_weight, widening=request.widening)
         self._store.save(pending.to_bytes())
@@ -314,46 +322,57 @@ class Client:
         self.figures = {name: float(figure) for name, figure in figures.items() if math.isfinite(figure)}
         return reply
 
-    def _is_new_release(self, number: int) -> bool:
-        """Whether an upload now tells more than the last one did: noise on the update is drawn for each upload."""
-        if self._privacy.unit == "example":
-            return self._released != (self.state.shared.digest, number)
-        return self._privacy.unit == "client"
+    def _with_this_upload(self, number: int) -> Counts:
+        """What will have been released: noise on the update is new in each upload, that of a training is not."""
+        counts, plan = self._releases.counts, self._privacy
+        is_new = self._released != (self.state.shared.digest, number)
+        return Counts(
+            trainings=counts.trainings + (plan.trains_privately and is_new),
+            uploads=counts.uploads + plan.noises_updates,
+        )
 
-    def _train_locally(self, number: int, trained: Layout, control: Vector, own_control: Vector) -> LocalResult:
-        """Trains for a round; asked for it once more, a private training gives what it gave: that is one release."""
+    def _train_locally(self, number: int, trained: Layout, control: Vector, own_control: Vector) -> LocalResult | None:
+        """Trains for a round; asked for it once more, a private training gives what it gave: that is one release.
+
+        Returns:
+            None where the training was not finite and noise hides the whole update: that this happened must show as
+            little as anything else, so noise alone is sent.
+        """
         state, rules = self.state, self._rules
         if self._trained is not None and self._trained[:2] == (state.shared.digest, number):
             return self._trained[2]
-        result = self._trainer.train(
-            client=self.name,
-            round_number=number,
-            start=state.shared.adapter,
-            trained=trained,
-            examples=self._examples,
-            num_seen=state.num_seen,
-            learning_rate=rules.learning_rate(number),
-            correction=correction(control, own_control) if rules.step.with_control else None,
-            on_step=self._report_step,
-        )
-        if self._privacy.unit == "example":
+        try:
+            result = self._trainer.train(
+                client=self.name,
+                round_number=number,
+                start=state.shared.adapter,
+                trained=trained,
+                examples=self._examples,
+                num_seen=state.num_seen,
+                learning_rate=rules.learning_rate(number),
+                correction=correction(control, own_control) if rules.step.with_control else None,
+                on_step=self._report_step,
+            )
+        except NonFiniteLossError:
+            if not self._privacy.noises_updates or rules.step.with_control:
+                raise
+            return None
+        if self._privacy.trains_privately:
             self._trained = (state.shared.digest, number, result)
         return result
 
     def _rest(self, payload: Payload, update: Vector, arrived: Vector, ratio: float) -> Vector:
         """What of an update did not travel; of a noised one only the coordinates that a mask left out."""
-        if self._privacy.unit != "client":
+        if not self._privacy.noises_updates:
             return payload.remainder(update, arrived, weight_ratio=ratio)
         rest = update.copy()
         rest[slice(None) if payload.mask is None else payload.mask] = 0.0
         return rest
 
-    def _told(self, figures: Mapping[str, float], num_releases: int) -> dict[str, float]:
+    def _told(self, figures: Mapping[str, float], counts: Counts) -> dict[str, float]:
         """What the server is told of a training."""
-        epsilon = self._privacy.epsilon(num_releases)
-        if epsilon is None:
-            return {name: figures[name] for name in TOLD}
-        return {name: figures[name] for name in TOLD_ALWAYS} | {"epsilon": epsilon}
+        told = TOLD if self._privacy.unit == "none" else TOLD_ALWAYS
+        return {name: figures[name] for name in told} | dict(self._privacy.spent(counts))
 
     def _seal(self, payload: Payload, values: Vector, weight: float) -> tuple[dict[str, bytes], Entry]:
         """The parts of the upload, and how it will be listed."""

@@ -48,6 +48,7 @@ FIGURES = frozenset(
     {"num_steps", "num_examples", "num_tokens", "num_targets", "loss", "seconds", "saturated", "seal_seconds"}
     | {
         "epsilon",
+        "client_epsilon",
         "step_norm",
         "product_change",
         "held_out_loss",

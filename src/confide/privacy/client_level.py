@@ -6,17 +6,17 @@ sum may have, without those who may collude: a coalition knows its own members' 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from confide.errors import ConfigError, NonFiniteUpdateError, SaturationError
+from confide.errors import ConfigError, SaturationError
 from confide.privacy.discrete_gaussian import discrete_gaussian
 from confide.privacy.events import DiscreteSum, Event
-from confide.privacy.plan import Budget, Unit
+from confide.privacy.plan import Budget, Counts, Unit
 from confide.privacy.randomness import NoiseSource
 from confide.update import Vector
 
@@ -59,7 +59,7 @@ class ClientPrivacy:
         num_values: values that travel in a round, at most.
         grid: what values are sealed as.
         budget: what may be spent.
-        source: of a round's noise, by round number.
+        source: of an upload's noise, by the upload's number.
 
     Source: Kairouz, Liu and Steinke 2021, "The Distributed Discrete Gaussian Mechanism for Federated Learning with
         Secure Aggregation", algorithm 1, without its rotation: the range here is wide enough for any update.
@@ -73,6 +73,8 @@ class ClientPrivacy:
     budget: Budget
     source: Callable[[int], NoiseSource] = field(repr=False)
     unit: Unit = "client"
+    trains_privately: bool = False
+    noises_updates: bool = True
 
     @property
     def fixed_limit(self) -> float:
@@ -89,9 +91,9 @@ class ClientPrivacy:
         """Of one client's noise, in steps: rounded up, so that the sum has no less than planned."""
         return sigma_of(self.clip_norm, self.noise_multiplier, self.num_honest, self.grid.step)
 
-    def events(self, num_releases: int) -> list[Event]:
+    def events(self, num_uploads: int) -> list[Event]:
         """What so many rounds released."""
-        if num_releases == 0:
+        if num_uploads == 0:
             return []
         return [
             DiscreteSum(
@@ -99,40 +101,44 @@ class ClientPrivacy:
                 sigma=self.sigma,
                 num_shares=self.num_honest,
                 num_values=self.num_values,
-                count=num_releases,
+                count=num_uploads,
             )
         ]
 
-    def epsilon(self, num_releases: int) -> float:
-        """See `PrivacyPlan.epsilon`."""
-        return _epsilon(self, num_releases)
+    def epsilon(self, num_uploads: int) -> float:
+        """Epsilon of so many uploads."""
+        return _epsilon(self, num_uploads)
 
-    def check_budget(self, num_releases: int) -> None:
+    def spent(self, counts: Counts) -> Mapping[str, float]:
+        """See `PrivacyPlan.spent`."""
+        return {"epsilon": self.epsilon(counts.uploads)}
+
+    def check_budget(self, counts: Counts) -> None:
         """See `PrivacyPlan.check_budget`."""
         if self.budget.target_epsilon is not None:
-            self.budget.check(self.epsilon(num_releases))
+            self.budget.check(self.epsilon(counts.uploads))
 
-    def protect(self, values: Vector, weight_ratio: float, round_number: int) -> Vector:
+    def protect(self, values: Vector, weight_ratio: float, upload_number: int) -> Vector:
         """Clips, rounds to the grid, and adds this client's share of the noise.
 
         Args:
             values: flat float32, multiplied by the weight.
             weight_ratio: in (0, 1]; a client that counts for less is clipped to as much less.
-            round_number: of the round.
+            upload_number: of this client's uploads in the run, from 1.
 
         Returns:
             Flat float32, multiples of the grid's step: sealing carries exactly these.
 
         Guarantees:
-            - Without the noise, the result's norm is at most `sensitivity` steps whatever the values are.
+            - Without the noise, the result's norm is at most `sensitivity` steps whatever the values are; of values of
+              which one is NaN or infinite it is 0, and noise alone is left.
 
         Raises:
-            NonFiniteUpdateError: a value is NaN or infinite.
             SaturationError: a value with its noise does not fit into the range; nothing may be released.
         """
-        if not np.isfinite(values).all():
-            raise NonFiniteUpdateError("the update to protect holds NaN or infinity")
-        source = self.source(round_number)
+        if not np.isfinite(values).all():  # an error would tell what noise has to hide
+            values = np.zeros_like(values)
+        source = self.source(upload_number)
         clipped = round_within(values.astype(np.float64) / self.grid.step, self._bound(weight_ratio), source)
         levels = clipped + discrete_gaussian(values.size, self.sigma, source)
         if int(np.abs(levels).max(initial=0)) > self.grid.most:
@@ -235,5 +241,5 @@ def _norm_is_within(levels: Levels, bound: int) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(plan: ClientPrivacy, num_releases: int) -> float:
-    return plan.budget.costs(plan.events(num_releases), delta_for_noise(plan.budget.delta))
+def _epsilon(plan: ClientPrivacy, num_uploads: int) -> float:
+    return plan.budget.costs(plan.events(num_uploads), delta_for_noise(plan.budget.delta))

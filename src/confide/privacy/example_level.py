@@ -1,10 +1,11 @@
 """One record's presence hidden: DP-SGD at its client, so that whatever leaves the client is already private."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from confide.privacy.events import Event, SampledGaussian
-from confide.privacy.plan import Budget, Unit
+from confide.privacy.plan import Budget, Counts, Unit
 from confide.update import Vector
 
 
@@ -33,33 +34,39 @@ class ExamplePrivacy:
     steps: int
     budget: Budget
     unit: Unit = "example"
+    trains_privately: bool = True
+    noises_updates: bool = False
     fixed_limit: float = 0.0
 
-    def events(self, num_releases: int) -> list[Event]:
-        """What so many rounds released."""
-        count = num_releases * self.steps
+    def events(self, num_trainings: int) -> list[Event]:
+        """What so many rounds' trainings released."""
+        count = num_trainings * self.steps
         if count == 0:
             return []
         return [SampledGaussian(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, count=count)]
 
-    def epsilon(self, num_releases: int) -> float:
-        """See `PrivacyPlan.epsilon`."""
-        return _epsilon(self, num_releases)
+    def epsilon(self, num_trainings: int) -> float:
+        """Epsilon of so many trainings."""
+        return _epsilon(self, num_trainings)
 
-    def check_budget(self, num_releases: int) -> None:
+    def spent(self, counts: Counts) -> Mapping[str, float]:
+        """See `PrivacyPlan.spent`."""
+        return {"epsilon": self.epsilon(counts.trainings)}
+
+    def check_budget(self, counts: Counts) -> None:
         """See `PrivacyPlan.check_budget`."""
         if self.budget.target_epsilon is not None:
-            self.budget.check(self.epsilon(num_releases))
+            self.budget.check(self.epsilon(counts.trainings))
 
-    def protect(self, values: Vector, weight_ratio: float, round_number: int) -> Vector:
+    def protect(self, values: Vector, weight_ratio: float, upload_number: int) -> Vector:
         """The same values: they are the outcome of a private training."""
-        del weight_ratio, round_number
+        del weight_ratio, upload_number
         return values
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(plan: ExamplePrivacy, num_releases: int) -> float:
-    return plan.budget.costs(plan.events(num_releases), plan.budget.delta)
+def _epsilon(plan: ExamplePrivacy, num_trainings: int) -> float:
+    return plan.budget.costs(plan.events(num_trainings), plan.budget.delta)
 
 
 def sampling_of(

@@ -5,7 +5,7 @@ plan's own numbers give, never the configuration. Each client has its own plan, 
 many there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,7 +13,20 @@ from confide.errors import PrivacyBudgetError
 from confide.privacy.events import Event
 from confide.update import Vector
 
-Unit = Literal["none", "example", "client"]
+Unit = Literal["none", "example", "client", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How often a client did what its guarantee answers for.
+
+    Attributes:
+        trainings: rounds' private trainings whose outcome left, >= 0; the same outcome sent twice is one.
+        uploads: noised updates that left, >= 0; each has noise of its own.
+    """
+
+    trainings: int = 0
+    uploads: int = 0
 
 
 class PrivacyPlan(Protocol):
@@ -25,29 +38,39 @@ class PrivacyPlan(Protocol):
         ...
 
     @property
+    def trains_privately(self) -> bool:
+        """Whether what training gives is private already, so that the same outcome may leave again at no cost."""
+        ...
+
+    @property
+    def noises_updates(self) -> bool:
+        """Whether an update is clipped and noised before it is sealed, anew for every upload."""
+        ...
+
+    @property
     def fixed_limit(self) -> float:
         """The fixed-point range that every round must be sealed in; 0 where it may follow the updates."""
         ...
 
-    def epsilon(self, num_releases: int) -> float | None:
-        """Epsilon after so many rounds' releases; None without a guarantee."""
+    def spent(self, counts: Counts) -> Mapping[str, float]:
+        """What so much has cost, by name: "epsilon", and with both units "client_epsilon"; empty without any."""
         ...
 
-    def check_budget(self, num_releases: int) -> None:
+    def check_budget(self, counts: Counts) -> None:
         """Refuses to go beyond what was planned.
 
         Raises:
-            PrivacyBudgetError: so many releases would cost more than the target.
+            PrivacyBudgetError: so much would cost more than a target.
         """
         ...
 
-    def protect(self, values: Vector, weight_ratio: float, round_number: int) -> Vector:
+    def protect(self, values: Vector, weight_ratio: float, upload_number: int) -> Vector:
         """Gives the values that may be sealed.
 
         Args:
             values: flat float32, as they would be sealed: multiplied by the weight.
             weight_ratio: the client's weight over the round's reference weight, in (0, 1].
-            round_number: of the round.
+            upload_number: of this client's uploads in the run, from 1.
         """
         ...
 
@@ -57,19 +80,21 @@ class NoPrivacy:
     """The explicit choice of no differential privacy: the update leaves as it is."""
 
     unit: Unit = "none"
+    trains_privately: bool = False
+    noises_updates: bool = False
     fixed_limit: float = 0.0
 
-    def epsilon(self, num_releases: int) -> float | None:
-        """None: there is no guarantee."""
-        del num_releases
-        return None
+    def spent(self, counts: Counts) -> Mapping[str, float]:
+        """Empty: there is no guarantee."""
+        del counts
+        return {}
 
-    def check_budget(self, num_releases: int) -> None:
+    def check_budget(self, counts: Counts) -> None:
         """Nothing is counted."""
 
-    def protect(self, values: Vector, weight_ratio: float, round_number: int) -> Vector:
+    def protect(self, values: Vector, weight_ratio: float, upload_number: int) -> Vector:
         """The same values."""
-        del weight_ratio, round_number
+        del weight_ratio, upload_number
         return values
 
 
@@ -89,11 +114,13 @@ class Budget:
         delta: of the guarantee, in (0, 1).
         target_epsilon: never passed; None where the noise was given and not a target.
         costs: the accountant.
+        key: of the configuration, that set the target.
     """
 
     delta: float
     target_epsilon: float | None
     costs: Costs
+    key: str = "privacy.target_epsilon"
 
     def check(self, epsilon: float) -> None:
         """Refuses an epsilon above the target.
@@ -103,6 +130,6 @@ class Budget:
         """
         if self.target_epsilon is not None and epsilon > self.target_epsilon:
             raise PrivacyBudgetError(
-                f"one more round would bring epsilon to {epsilon:.4g}, above privacy.target_epsilon = "
+                f"one more round would bring epsilon to {epsilon:.4g}, above {self.key} = "
                 f"{self.target_epsilon:g} (delta {self.delta:g}). The last model inside the budget is saved."
             )

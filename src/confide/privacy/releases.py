@@ -1,11 +1,13 @@
 """How often a client has released something that its guarantee must answer for; kept where a restart finds it."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
 from confide.errors import RunDirectoryError
 from confide.files import make_folder, storage_error, write_atomic
+from confide.privacy.plan import Counts
 
 _OWNER_ONLY = 0o600
 
@@ -14,12 +16,12 @@ class Releases(Protocol):
     """Counts releases. A release counts from just before it leaves: one that may have left has been counted."""
 
     @property
-    def count(self) -> int:
+    def counts(self) -> Counts:
         """So many so far."""
         ...
 
-    def add(self) -> None:
-        """Counts one more; on the disk, where it is kept there, before this returns."""
+    def set(self, counts: Counts) -> None:
+        """Notes that there are so many now; on the disk, where they are kept there, before this returns."""
         ...
 
 
@@ -27,11 +29,11 @@ class MemoryReleases:
     """For clients that live and die with the process."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.counts = Counts()
 
-    def add(self) -> None:
-        """See `Releases.add`."""
-        self.count += 1
+    def set(self, counts: Counts) -> None:
+        """See `Releases.set`."""
+        self.counts = counts
 
 
 class FileReleases:
@@ -45,8 +47,8 @@ class FileReleases:
         self._path = path
 
     @property
-    def count(self) -> int:
-        """See `Releases.count`.
+    def counts(self) -> Counts:
+        """See `Releases.counts`.
 
         Raises:
             RunDirectoryError: the file is damaged: nobody knows what was released.
@@ -55,29 +57,33 @@ class FileReleases:
         try:
             text = self._path.read_text()
         except FileNotFoundError:
-            return 0
+            return Counts()
         except OSError as error:
             raise storage_error(self._path, error) from error
         try:
-            count = json.loads(text)["releases"]
+            content = json.loads(text)
+            counts = Counts(trainings=content["trainings"], uploads=content["uploads"])
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged() from error
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        if not (_is_count(counts.trainings) and _is_count(counts.uploads)):
             raise self._damaged()
-        return count
+        return counts
 
-    def add(self) -> None:
-        """See `Releases.add`.
+    def set(self, counts: Counts) -> None:
+        """See `Releases.set`.
 
         Raises:
             StorageError: it cannot be written; nothing may be released then.
         """
-        content = json.dumps({"releases": self.count + 1}) + "\n"
         make_folder(self._path.parent)
-        write_atomic(self._path, content, mode=_OWNER_ONLY)
+        write_atomic(self._path, json.dumps(asdict(counts)) + "\n", mode=_OWNER_ONLY)
 
     def _damaged(self) -> RunDirectoryError:
         return RunDirectoryError(
             f"{self._path} is damaged, so what this client's guarantee has cost so far is not known. Restore the file "
             "from a backup, or start a new run."
         )
+
+
+def _is_count(count: object) -> bool:
+    return isinstance(count, int) and not isinstance(count, bool) and count >= 0

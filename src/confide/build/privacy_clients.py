@@ -1,0 +1,83 @@
+"""Plans that hide one client: its update clipped, and noise that all clients add together."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from confide.build.privacy_asked import (
+    FederationPrivacy,
+    check_delta,
+    check_finite,
+    noise_source,
+    number,
+    of_clients,
+    seeded,
+)
+from confide.config.schema import Config
+from confide.plural import plural
+from confide.privacy.client_level import ClientPrivacy, delta_for_noise, plan_grid
+from confide.seal.profiles import get_profile
+
+
+def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> FederationPrivacy[ClientPrivacy]:
+    """Makes the plans that hide a client's whole contribution.
+
+    Args:
+        config: of the run.
+        clients: all of them, by name.
+        num_values: of the adapter, flat.
+
+    Raises:
+        ConfigError: see `confide.build.privacy.build_privacy`.
+    """
+    privacy, federation, asked = config.privacy, config.federation, of_clients(config)
+    budget = asked.budget(privacy.delta)
+    check_delta(privacy.delta, len(clients), "clients")
+    num_honest = federation.min_clients - privacy.coalition
+    num_levels = (1 << (get_profile("onetime", config.seal.profile).value_bits - 1)) - 1
+
+    def plan(noise_multiplier: float, client: str) -> ClientPrivacy:
+        return ClientPrivacy(
+            clip_norm=asked.clip_norm,
+            noise_multiplier=noise_multiplier,
+            num_honest=num_honest,
+            num_values=num_values,
+            grid=plan_grid(
+                clip_norm=asked.clip_norm,
+                noise_multiplier=noise_multiplier,
+                num_honest=num_honest,
+                num_values=num_values,
+                num_draws=float(num_values) * len(clients) * federation.rounds,
+                delta=privacy.delta,
+                num_levels=num_levels,
+            ),
+            budget=budget,
+            source=partial(noise_source, config, client, "update"),
+        )
+
+    noise = asked.noise(delta_for_noise(privacy.delta), lambda noise: plan(noise, clients[0]).events(federation.rounds))
+    plans = {name: plan(noise, name) for name in clients}
+    spent = next(iter(plans.values())).epsilon(federation.rounds)
+    check_finite(spent, asked, privacy.delta)
+    return FederationPrivacy(
+        plans=plans,
+        guarantee=(
+            f"(epsilon {number(spent)}, delta {privacy.delta:g})-differential privacy after "
+            f"{plural(federation.rounds, 'round')} for all that one client contributes, set to zero or not, against up "
+            f"to {privacy.coalition} of the other clients together with the server{asked.once}{seeded(config)}"
+        ),
+        warnings=_useless(config, len(clients), num_honest, num_values, noise),
+    )
+
+
+def _useless(config: Config, num_clients: int, num_honest: int, num_values: int, noise: float) -> tuple[str, ...]:
+    """A warning where the noise of the mean is larger than any update can be."""
+    cohort = config.federation.clients_per_round or num_clients
+    ratio = noise * (num_values / (num_honest * cohort)) ** 0.5
+    if ratio <= 1:
+        return ()
+    needed = noise * num_values**0.5
+    return (
+        f"the noise of a round's mean is {ratio:,.0f} times as long as the longest update: the model will learn "
+        f"little. About {needed:,.0f} clients, all needed for a round, bring it down to one update's length; fewer "
+        "values (lora.rank, lora.targets, prune.mask) or a larger target_epsilon help as well.",
+    )
