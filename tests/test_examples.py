@@ -31,6 +31,7 @@ def test_the_examples_are_those_the_readme_speaks_of() -> None:
     assert {path.stem for path in EXAMPLES} == {
         "clinics",
         "medquad",
+        "medquad-privacy",
         "sotu",
         "fedshield",
         "leakage-study",

@@ -96,6 +96,26 @@ def assess_run(
     return assessor.save(assessor.evaluate_federated(), comparison=None)
 
 
+def measure_utility(
+    run: Path, *, watcher: Watcher | None = None, model: AdaptedModel | None = None
+) -> tuple[Evaluation, Evaluation]:
+    """Evaluates a run's model and its base model on the same held-out records, by their losses alone; writes nothing.
+
+    Args:
+        run: the run directory.
+        watcher: see `assess_run`.
+        model: see `assess_run`.
+
+    Returns:
+        The run's model's evaluation, and the base model's.
+
+    Raises:
+        RunDirectoryError, DataError: as `assess_run`.
+    """
+    assessor = _Assessor(run, None, 0, watcher or Watcher(), model)
+    return assessor.evaluate_federated(), assessor.evaluate_base()
+
+
 def compare_run(
     run: Path,
     *,
@@ -154,6 +174,10 @@ class _Assessor:
     def evaluate_federated(self) -> Evaluation:
         return self._evaluate_adapter("federated", self._adapter, self._clients)
 
+    def evaluate_base(self) -> Evaluation:
+        with self._model.base_only():
+            return self._evaluate("base", self._clients)
+
     def compare(self, observer: Observer) -> Comparison:
         status = self._directory.status
         if status != "finished":
@@ -162,8 +186,7 @@ class _Assessor:
                 f"it does. Finish it with `confide resume {self._directory.path}`."
             )
         federated = self.evaluate_federated()  # first: without held-out records there is nothing to train for
-        with self._model.base_only():
-            base = self._evaluate("base", self._clients)
+        base = self.evaluate_base()
         with self._directory.locked():
             folders = train_baselines(
                 self._directory.path,

@@ -1,5 +1,6 @@
 """`confide study` as a user meets it."""
 
+import json
 import shlex
 import shutil
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from confide.assess import measure_utility
 from confide.auditor import results_path
 from confide.cli import train as train_module
 from confide.cli.audit import read_results
@@ -104,3 +106,38 @@ def test_what_does_not_fit_the_study_ends_with_2(
         capsys.readouterr()
     assert confide(monkeypatch, "study", study, *words) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def rows_of(output: str) -> list[list[str]]:
+    """The rows of a printed Markdown table, without its head."""
+    lines = [line for line in output.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_a_study_of_usefulness_trains_measures_and_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = recorded_config(tmp_path, federation__rounds=1, train__local_epochs=1, audit__record=False)
+    path = tmp_path / "study.toml"
+    variants = 'plain = []\nrow = ["privacy.unit=example", "privacy.target_epsilon=8", "privacy.delta=1e-3"]'
+    path.write_text(f"[study]\nutility = true\nseeds = [0, 1]\n[study.variants]\n{variants}\n" + dump_toml(config))
+    runs = tmp_path / "runs"
+    assert confide(monkeypatch, "study", path, "--no-train") == 2
+    assert "variant plain was not trained yet" in capsys.readouterr().err
+    assert confide(monkeypatch, "study", path) == 0
+    plain, row = rows_of(capsys.readouterr().out)
+    assert (plain[0], plain[2], row[0]) == ("plain", "no guarantee", "row")
+    assert 7.5 < float(row[2]) <= 8.0
+    assert (plain[5], row[5]) == ("2", "2")
+    assert (runs / "recorded.svg").read_text().startswith("<svg")
+    assert sorted(run.name for run in runs.glob("recorded-*")) == [
+        *("recorded-plain-seed0", "recorded-plain-seed1", "recorded-row-seed0", "recorded-row-seed1"),
+    ]
+    measured = json.loads((runs / "recorded-plain-seed1" / "utility.json").read_text())
+    evaluation, base = measure_utility(runs / "recorded-plain-seed1")
+    assert measured == {"loss": evaluation.overall.value("loss"), "base_loss": base.overall.value("loss")}
+    assert measured["loss"] != measured["base_loss"]
+    shutil.rmtree(runs / "recorded-row-seed1")
+    assert confide(monkeypatch, "study", path, "--no-train") == 0
+    plain, row = rows_of(capsys.readouterr().out)
+    assert (plain[5], row[5]) == ("2", "1")  # what is there is shown, and how much that is

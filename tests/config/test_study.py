@@ -100,3 +100,44 @@ def test_what_no_variant_can_show_is_refused_when_the_file_is_read(
 def test_a_view_that_one_variant_audits_is_enough(tmp_path: Path) -> None:
     text = FILE.replace("plain = []", """plain = ['audit.views=["client"]']""") + '[audit]\nviews = ["final"]\n'
     assert load_study(written(tmp_path, text)).measures == ("client.extraction.greedy.ladder.exact",)
+
+
+UTILITY = """
+[study]
+utility = true
+seeds = [3, 5, 3]
+[study.variants]
+plain = []
+row = ["privacy.unit=example", "privacy.target_epsilon=8"]
+"""
+
+
+def of_utility(text: str) -> str:
+    return text + FILE[FILE.index("[run]") :]
+
+
+def test_a_study_of_usefulness_trains_each_variant_once_with_each_seed(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path, of_utility(UTILITY)))
+    assert study.utility
+    repeats = study.repeats("row")
+    assert [(one.run.name, one.run.seed) for one in repeats] == [("both-row-seed3", 3), ("both-row-seed5", 5)]
+    assert {one.privacy.target_epsilon for one in repeats} == {8.0}
+
+
+def test_without_seeds_a_variant_is_one_run(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path, FILE))
+    assert study.repeats("kl") == (study.variants["kl"],)
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ('utility = true\nmeasures = ["client.extraction.greedy.ladder.exact"]', "audits nothing"),
+        ("seeds = [1]", "audits compare single runs"),
+        ("utility = true\nseeds = [-1]", "greater than or equal to 0"),
+    ],
+)
+def test_what_a_study_cannot_do_is_refused_before_training(added: str, message: str, tmp_path: Path) -> None:
+    text = of_utility(f"[study]\n{added}\n[study.variants]\nplain = []\n")
+    with pytest.raises(ConfigError, match=message):
+        load_study(written(tmp_path, text))

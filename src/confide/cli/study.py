@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 
 from confide.cli.audit import audit, read_results
-from confide.cli.train import Overrides, check_unchanged, resume_command, train
+from confide.cli.study_runs import train_variant
+from confide.cli.study_utility import show_utility
+from confide.cli.train import Overrides
 from confide.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,10 +33,15 @@ def study_command(
     audited with other attacks than the file now asks for is audited again. Tables are printed as Markdown; the page
     with everything is run.folder/NAME.html. Variants with the same data and seed are compared record by record.
 
+    With study.utility = true nothing is audited: each variant is trained with each of study.seeds, and its held-out
+    loss stands beside the base model's, as a table and as a picture, run.folder/NAME.svg.
+
     Examples:
       confide study examples/leakage-small.toml
 
       confide study examples/leakage-small.toml --only lora --only kl --no-train
+
+      confide study examples/medquad-privacy.toml --set data.path=medquad.jsonl.gz
     """
     from confide.config.study import load_study
     from confide.report.page import write_report
@@ -46,6 +53,9 @@ def study_command(
         if name not in study.variants:
             raise UsageError(f"{file} has no variant {name!r}. There are {', '.join(study.variants)}.")
     console = Console(stderr=True)
+    if study.utility:
+        show_utility(study, names, console, trains=trains)
+        return
     runs = [study.folder / study.variants[name].run.name for name in names]
     if trains:
         for name, run in zip(names, runs, strict=True):
@@ -67,18 +77,9 @@ def _complete(config: "Config", run: Path, console: Console) -> None:
     Raises:
         ConfigError: a run of this name was started with another configuration.
     """
-    from confide.auditor import ATTACK_KEYS, AuditRequest, results_path, settings_of
-    from confide.config.load import load_config
-    from confide.run import RunDirectory
+    from confide.auditor import AuditRequest, results_path, settings_of
 
-    if not run.exists():
-        train(config)
-    else:
-        directory = RunDirectory.open(run)
-        started, advice = load_config(directory.config_path), f"Remove {run} or give its settings"
-        check_unchanged(directory, started, config, advice=advice, ignoring=ATTACK_KEYS)
-        if directory.status != "finished":
-            resume_command(run)
+    train_variant(config, run)
     asked = settings_of(config)
     if results_path(run).exists() and read_results(run).settings.items() >= asked.items():
         console.print(f"{run} was audited already", markup=False, highlight=False, soft_wrap=True)

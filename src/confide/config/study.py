@@ -29,6 +29,8 @@ class _Section(BaseModel):
     variants: Annotated[dict[str, list[str]], Field(min_length=1)]
     measures: list[str] = []
     curves: list[str] = []
+    utility: bool = False
+    seeds: list[Annotated[int, Field(ge=0)]] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +43,29 @@ class Study:
         variants: by name, in the file's order; others are compared with the first.
         measures: rows of the table, named as for gates: view.family.attack.population.metric.
         curves: tables over rounds, named in the same way.
+        utility: whether it is usefulness alone that is measured: nothing is audited then.
+        seeds: with `utility`, each variant is trained once with each; none: once, with the configuration's own.
     """
 
     name: str
     folder: Path
     variants: Mapping[str, Config]
-    measures: tuple[str, ...]
-    curves: tuple[str, ...]
+    measures: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
+    utility: bool = False
+    seeds: tuple[int, ...] = ()
+
+    def repeats(self, variant: str) -> tuple[Config, ...]:
+        """One configuration for each run of a variant: with seeds, the run of seed S is named NAME-V-seedS."""
+        config = self.variants[variant]
+        if not self.seeds:
+            return (config,)
+        return tuple(
+            config.model_copy(
+                update={"run": config.run.model_copy(update={"name": f"{config.run.name}-seed{seed}", "seed": seed})}
+            )
+            for seed in self.seeds
+        )
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -75,12 +93,20 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         run = config.run.model_copy(update={"name": f"{config.run.name}-{name}"})
         variants[name] = config.model_copy(update={"run": run})
     _check_names(path, section, list(variants.values()))
+    if section.utility and (section.measures or section.curves):
+        raise ConfigError(
+            f"{path}: study.utility measures usefulness and audits nothing: leave out measures and curves."
+        )
+    if section.seeds and not section.utility:
+        raise ConfigError(f"{path}: study.seeds is for studies with study.utility = true: audits compare single runs.")
     return Study(
         name=common.run.name,
         folder=Path(common.run.folder),
         variants=variants,
         measures=tuple(section.measures),
         curves=tuple(section.curves),
+        utility=section.utility,
+        seeds=tuple(dict.fromkeys(section.seeds)),
     )
 
 
