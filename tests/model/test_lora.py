@@ -13,7 +13,7 @@ from confide.errors import LayoutMismatchError, ModelError, StorageError
 from confide.model.adapter_files import read_adapter
 from confide.model.load import BaseModel, load_base_model
 from confide.model.lora import AdaptedModel, LoraSettings, attach_lora, travelling_slots
-from confide.model.lora_targets import Targets, linear_modules
+from confide.model.lora_targets import Targets
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream
 from confide.update import Layout, Slot, Vector
@@ -62,42 +62,6 @@ def test_the_layout_has_exactly_the_names_and_shapes_that_peft_saves(name: str, 
     saved = {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(adapted.module).items()}
     assert {slot.name: slot.shape for slot in adapted.layout} == saved
     assert [slot.name for slot in adapted.layout] == sorted(saved)
-
-
-@pytest.mark.parametrize("name", TINY_MODELS)
-def test_full_rank_trains_every_linear_matrix_as_if_there_were_no_adapter(name: str) -> None:
-    base = load_base_model(name)
-    plain = load_base_model(name)
-    adapted = attach_lora(base, LoraSettings(full_rank=True, targets="all-linear"), seed=0)
-    travelling = travelling_slots(adapted.layout, "freeze-a", 1)
-    adapted.set_trainable(travelling)
-    matrices = {
-        target: layer.get_parameter("weight").requires_grad_() for target, layer in linear_modules(plain.module).items()
-    }
-    tokens = base.tokenizer(TEXT, return_tensors="pt").input_ids
-    for module, parameters in (
-        (adapted.module, adapted.parameters_of(travelling)),
-        (plain.module, list(matrices.values())),
-    ):
-        optimizer = torch.optim.SGD(parameters, lr=0.1)
-        for _ in range(3):
-            optimizer.zero_grad()
-            module(input_ids=tokens, labels=tokens).loss.backward()
-            optimizer.step()
-    assert travelling.num_values == sum(matrix.numel() for matrix in matrices.values())
-    # The same arithmetic in another order: three steps of rounding.
-    torch.testing.assert_close(logits(adapted.module, base), logits(plain.module, plain), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(logits(plain.module, plain), logits(load_base_model(name).module, base), atol=1e-3)
-
-
-def test_a_full_rank_adapter_loads_with_peft(tmp_path: Path) -> None:
-    base = load_base_model("tiny-llama")
-    adapted = attach_lora(base, LoraSettings(full_rank=True), seed=0)
-    vector = adapted.read() + some_vector(adapted.layout)
-    adapted.save(tmp_path, vector)
-    adapted.write(vector)
-    loaded = plain_peft(load_base_model("tiny-llama").module, tmp_path).eval()
-    torch.testing.assert_close(logits(loaded, base), logits(adapted.module, base), rtol=0, atol=0)
 
 
 def test_the_initial_adapter_depends_on_the_seed_and_on_nothing_else() -> None:

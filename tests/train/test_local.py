@@ -13,10 +13,10 @@ from confide.train.local import (
     LocalResult,
     LocalSettings,
     LocalTrainer,
-    OptimizerSettings,
     RegularizerSettings,
     StepReport,
 )
+from confide.train.optimizer import OptimizerSettings
 from confide.update import Vector
 
 

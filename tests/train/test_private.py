@@ -24,8 +24,9 @@ from confide.privacy.coins import bernoulli
 from confide.privacy.gaussian import gaussian_noise
 from confide.privacy.randomness import SeededRandomness
 from confide.train.forward import TargetScorer
-from confide.train.local import LocalResult, LocalSettings, LocalTrainer, OptimizerSettings, StepReport
+from confide.train.local import LocalResult, LocalSettings, LocalTrainer, StepReport
 from confide.train.objective import Objective, RegularizerSettings
+from confide.train.optimizer import OptimizerSettings
 from confide.train.per_example import watch_examples
 from confide.train.private import PrivateSettings, PrivateSteps, Randomness, add_clipped, grid_step
 from confide.train.steps import MeanSteps, StepGradient

@@ -29,7 +29,7 @@ def model_digest(model: AdaptedModel, adapter: Vector | None) -> str:
     facts: list[object] = [model.base.digest, str(model.base.dtype)]
     if adapter is not None:
         model.layout.check(adapter)
-        adapter_digest = hashlib.sha256(adapter.astype("<f4").tobytes()).hexdigest()
+        adapter_digest = hashlib.sha256(np.ascontiguousarray(adapter, "<f4").data).hexdigest()
         facts += [model.layout.digest, model.settings.lora_alpha, adapter_digest]
     return _digest("model", json.dumps(facts).encode()).hex()
 

@@ -301,8 +301,8 @@ class Passes:
 
     @contextmanager
     def _requiring(self, parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-        """Runs the body with a gradient required of these of the adapter's parameters alone."""
-        everything = self.model.parameters_of(self.model.layout)
+        """Runs the body with a gradient required of these of the model's parameters alone."""
+        everything = list(self.model.module.parameters())
         before = [parameter.requires_grad for parameter in everything]
         wanted = {id(parameter) for parameter in parameters}
         try:

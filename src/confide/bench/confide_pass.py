@@ -7,7 +7,8 @@ from confide.bench.work import TrainingWork
 from confide.data.examples import TokenizedExample
 from confide.model.load import BaseModel
 from confide.model.lora import LoraSettings, attach_lora
-from confide.train.local import LocalSettings, LocalTrainer, OptimizerSettings
+from confide.train.local import LocalSettings, LocalTrainer
+from confide.train.optimizer import OptimizerSettings
 
 _CLIENT = "bench"
 _ROUND = 1

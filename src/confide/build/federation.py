@@ -38,10 +38,10 @@ from confide.seal.scheme import ClientSealing
 from confide.train.local import (
     LocalSettings,
     LocalTrainer,
-    OptimizerSettings,
     RegularizerSettings,
     StepReport,
 )
+from confide.train.optimizer import OptimizerSettings
 from confide.train.schedule import round_learning_rate
 from confide.transcript.recorder import (
     ClientRecorder,

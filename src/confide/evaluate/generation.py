@@ -4,9 +4,7 @@ Every setting that changes the text is given here: what a model's own generation
 penalty, sampling) is overridden, so that two models are compared under the same rule.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -15,6 +13,7 @@ import torch
 from confide.errors import UsageError
 from confide.model.context import max_positions
 from confide.model.evaluation_mode import evaluation_mode
+from confide.quiet import errors_only
 from confide.seeds import derive_seed
 
 
@@ -198,8 +197,9 @@ def _generate_batch(
         input_ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         attention_mask[row, longest - len(prompt) :] = 1
     device = device_of(module)
-    with evaluation_mode(module), _without_remarks():
-        # What is not said here is taken from the model's own settings: all that would change the text is said.
+    with evaluation_mode(module), errors_only("transformers.generation"):
+        # What is not said here is taken from the model's own settings: all that would change the text is said. Nor
+        # has transformers to remark on those settings, which are overridden on purpose.
         output = cast(_Generates, module).generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
@@ -216,18 +216,6 @@ def _generate_batch(
         )
     rows: list[list[int]] = output[:, longest:].tolist()
     return rows
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keeps transformers from remarking on the model's own generation settings, which are overridden on purpose."""
-    logger = logging.getLogger("transformers.generation")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _cut_at_end(row: Sequence[int], end_ids: Sequence[int]) -> Answer:

@@ -3,10 +3,8 @@
 The one module that needs dp-accounting. It is the accountant; here it is told what was released and how fine to count.
 """
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from dp_accounting import mechanism_calibration, pld, rdp
 
 from confide.errors import ConfigError
 from confide.privacy.events import DiscreteSum, Event, SampledGaussian
+from confide.quiet import errors_only
 
 Accountant = Literal["pld", "rdp"]
 
@@ -173,7 +172,7 @@ def _epsilon(events: tuple[Event, ...], delta: float, accountant: Accountant) ->
     else:
         kinds = [event for event in events if isinstance(event, SampledGaussian)]
         ledger = pld.PLDAccountant(value_discretization_interval=_grid_step(kinds))
-    with _without_remarks():
+    with errors_only("absl"):  # that a Renyi order was left out: without it the bound is looser, not wrong
         for event in events:
             ledger.compose(_released_once(event), event.count)
         return float(ledger.get_epsilon(delta))
@@ -208,15 +207,3 @@ def _wanted_step(event: SampledGaussian) -> float:
 def _least_step(event: SampledGaussian) -> float:
     # The loss of one release reaches about 1 / (2 noise**2) + 8 / noise, where the tail is below 1e-15.
     return (0.5 / event.noise_multiplier**2 + 8.0 / event.noise_multiplier) / _MOST_STEPS_IN_ONE
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keeps the library from printing that it left out some Renyi order; without it the bound is looser, not wrong."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

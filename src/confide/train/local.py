@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,43 +19,13 @@ from confide.errors import ConfigError, NonFiniteLossError
 from confide.model.lora import AdaptedModel
 from confide.seeds import stream, torch_stream
 from confide.train.forward import TargetScorer
+from confide.train.meter import LocalMetrics, Meter
 from confide.train.objective import Objective
 from confide.train.objective import RegularizerSettings as RegularizerSettings  # a part of the settings here
+from confide.train.optimizer import OptimizerSettings
 from confide.train.private import PrivateSettings, PrivateSteps
 from confide.train.steps import MeanSteps, MicroBatches, RoundSteps, StepGradient
 from confide.update import Layout, Vector
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
-    """The local optimiser; made fresh every round.
-
-    Attributes:
-        kind: "adamw" (Loshchilov & Hutter 2019) or "sgd" (with `momentum`).
-        adam_eps: the optimiser's eps, no privacy parameter.
-        clip_grad_norm: bound on the L2 norm of a step's whole gradient; 0 = off. Not used in private training, which
-            bounds the gradient of each example.
-    """
-
-    kind: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = 0.0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_grad_norm: float = 1.0
-
-    def make(self, parameters: Sequence[torch.nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """A torch optimiser over the parameters."""
-        if self.kind == "sgd":
-            return torch.optim.SGD(parameters, lr=learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
-        return torch.optim.AdamW(
-            parameters,
-            lr=learning_rate,
-            betas=(self.adam_beta1, self.adam_beta2),
-            eps=self.adam_eps,
-            weight_decay=self.weight_decay,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +45,7 @@ class LocalSettings:
     batch_size: int = 8
     accumulation: int = 1
     gradient_checkpointing: bool = False
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     regularizer: RegularizerSettings = field(default_factory=RegularizerSettings)
 
     def num_examples(self, available: int) -> int:
@@ -99,35 +68,6 @@ class StepReport:
     step: int
     num_steps: int
     loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalMetrics:
-    """What one client's training in one round looked like: a diagnostic about the client, kept apart from results.
-
-    Attributes:
-        loss: mean over steps of the step's mean loss, in nats per target token, without the regulariser. Private steps
-            that drew no example are left out of the losses; with no other steps these are NaN.
-        first_loss, last_loss: of the first and the last step.
-        regularizer: mean over steps of the added term, strength included.
-        gradient_norm: mean over steps of the L2 norm before clipping; in private training with the noise.
-        num_tokens: real tokens read, padding excluded.
-        example_norm: in private training, the mean over examples read of the norm of their gradient; else 0.
-        clipped_share: in private training, the share of them whose gradient was longer than the bound; else 0.
-    """
-
-    num_steps: int
-    num_examples: int
-    num_tokens: int
-    num_targets: int
-    loss: float
-    first_loss: float
-    last_loss: float
-    regularizer: float
-    gradient_norm: float
-    seconds: float
-    example_norm: float = 0.0
-    clipped_share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +159,7 @@ class LocalTrainer:
         corrections = _split(correction, trained, parameters)
         steps = self._round_steps(objective, client, round_number, examples, num_seen)
         bound = settings.optimizer.clip_grad_norm if self._private is None else 0.0
-        meter = _Meter(math.inf if self._private is None else self._private.clip_norm)
+        meter = Meter(math.inf if self._private is None else self._private.clip_norm)
         module = self._model.module
         was_training = module.training
         module.train()
@@ -317,43 +257,3 @@ def _not_finite(what: str, *, client: str, round_number: int, step: int) -> NonF
         "Lower train.learning_rate, set train.clip_grad_norm (1.0 is usual), or use model.dtype = 'float32', and start "
         "a new run with --set run.name=NAME: a resumed run keeps its configuration."
     )
-
-
-class _Meter:
-    """Collects a round's numbers, step by step."""
-
-    def __init__(self, clip_norm: float) -> None:
-        self._clip_norm = clip_norm
-        self._losses: list[float] = []
-        self._added: list[float] = []
-        self._norms: list[float] = []
-        self._example_norms: list[float] = []
-        self._examples = self._tokens = self._targets = 0
-
-    def add(self, batches: MicroBatches, made: StepGradient, norm: float) -> None:
-        self._losses += [made.loss] if batches else []
-        self._added.append(made.added)
-        self._norms.append(norm)
-        self._example_norms += made.example_norms
-        for example in (example for batch in batches for example in batch):
-            self._examples += 1
-            self._tokens += example.num_tokens
-            self._targets += int(example.loss_mask.sum())
-
-    def metrics(self, seconds: float) -> LocalMetrics:
-        losses = self._losses or [math.nan]
-        lengths = np.array(self._example_norms or [0.0])
-        return LocalMetrics(
-            num_steps=len(self._norms),
-            num_examples=self._examples,
-            num_tokens=self._tokens,
-            num_targets=self._targets,
-            loss=float(np.mean(losses)),
-            first_loss=losses[0],
-            last_loss=losses[-1],
-            regularizer=float(np.mean(self._added)),
-            gradient_norm=float(np.mean(self._norms)),
-            seconds=seconds,
-            example_norm=float(lengths.mean()),
-            clipped_share=float((lengths > self._clip_norm).mean()),
-        )

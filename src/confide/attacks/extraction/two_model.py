@@ -8,7 +8,7 @@ keys and values, so a token costs two passes over one position.
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal, Protocol, cast
@@ -159,14 +159,12 @@ def complete_with_two(
             f"a prompt of {longest} tokens and an answer of up to {max_new_tokens} need more than the model's {limit} "
             "positions. Lower max_new_tokens, or give a smaller share of each record as its prompt."
         )
-    # An adapter of zeros adds exactly zero to every layer: the base model.
-    adapters = _Adapters(model, (newer, np.zeros_like(newer) if older is None else older))
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     answers: dict[int, Answer] = {}
-    with evaluation_mode(model.module):
+    with evaluation_mode(model.module), model.taking_turns((newer, older)) as put_in:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            pair = _Pair(model, adapters, [prompts[index] for index in indices])
+            pair = _Pair(model, put_in, [prompts[index] for index in indices])
             rows = _draw_rows(pair, indices, [each[index] for index in indices], max_new_tokens, set(end_token_ids))
             answers.update(zip(indices, rows, strict=True))
     return [answers[index] for index in range(len(prompts))]
@@ -177,28 +175,12 @@ class _Output(Protocol):
     past_key_values: object
 
 
-class _Adapters:
-    """Adapters on one model that take turns at every token: each keeps its own tensors, and nothing is copied."""
-
-    def __init__(self, model: AdaptedModel, adapters: Sequence[Vector]) -> None:
-        self._parameters = model.parameters_of(model.layout)
-        self._values: list[list[Tensor]] = []
-        for adapter in adapters:
-            model.write(adapter)
-            self._values.append([parameter.detach().clone() for parameter in self._parameters])
-
-    def use(self, number: int) -> None:
-        """Puts an adapter into the model."""
-        for parameter, values in zip(self._parameters, self._values[number], strict=True):
-            parameter.data = values
-
-
 class _Pair:
     """Two adapters on one model, each with its own cache, reading the same batch token by token."""
 
-    def __init__(self, model: AdaptedModel, adapters: _Adapters, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: AdaptedModel, put_in: Callable[[int], None], prompts: Sequence[Sequence[int]]) -> None:
         self._model = model
-        self._adapters = adapters
+        self._put_in = put_in
         self._caches: list[object] = [None, None]
         self._device = device_of(model.module)
         width = max(map(len, prompts))
@@ -223,7 +205,7 @@ class _Pair:
         self._positions = self._positions[:, -1:] + 1
 
     def _pass(self, number: int) -> Tensor:
-        self._adapters.use(number)
+        self._put_in(number)
         # Some architectures find positions by themselves, and some always give logits for the whole prompt.
         optional: Mapping[str, object] = {"position_ids": self._positions, "logits_to_keep": 1}
         output = cast(
