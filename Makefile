@@ -51,7 +51,7 @@ checks: .venv/.installed-dev
 
 test: checks
 	$(call stage,tests,$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --ignore=tests/test_end_to_end.py)
-	$(call stage,quick benchmarks,$(TEST_ENVIRONMENT) $(BIN)/confide bench training --model tiny-llama --rows 8 --max-tokens 768 --batch-size 4 --threads 1 --repeats 1 && $(TEST_ENVIRONMENT) $(BIN)/confide bench sealing --values 65536 --clients 3 && $(TEST_ENVIRONMENT) $(BIN)/confide bench audit --records 8 --rounds 1 --max-tokens 400 --repeats 1)
+	$(call stage,quick benchmarks,$(TEST_ENVIRONMENT) $(BIN)/confide bench training --model tiny-llama --rows 8 --max-tokens 768 --batch-size 4 --threads 1 --repeats 1 && $(TEST_ENVIRONMENT) $(BIN)/confide bench sealing --values 65536 --clients 3 && $(TEST_ENVIRONMENT) $(BIN)/confide bench audit --records 8 --rounds 1 --max-tokens 400 --repeats 1 && $(TEST_ENVIRONMENT) $(BIN)/confide bench privacy --rows 4 --batch-size 2 --max-tokens 400 --repeats 1)
 	$(call stage,end to end,$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q tests/test_end_to_end.py)
 
 test-all: test

@@ -33,7 +33,7 @@ PLACES = {
     "torch.utils.tensorboard": {"confide.tracking.tensorboard"},
     "mlflow": {"confide.tracking.mlflow"},
     "wandb": {"confide.tracking.wandb"},
-    "opacus": {"confide.train.per_example"},
+    "opacus": {"confide.train.per_example", "confide.bench.ghost_steps"},
     "dp_accounting": {"confide.privacy.accounting"},
     "seal": {"confide.seal.ring"},
     "tenseal": {"confide.seal.published"},

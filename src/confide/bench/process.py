@@ -2,14 +2,10 @@
 
     python -m confide.bench.process TASK FOLDER <WORK
 
-TASK is a contender's name, "start" or "equal-batches", WORK a `TrainingWork` as JSON. The answer goes to
-FOLDER/answer.json; an error raised on purpose to FOLDER/error.txt, with its exit code.
+TASK is a contender's name, "start" or "equal-batches", WORK a `TrainingWork` as JSON; see own_process.py.
 """
 
-import json
-import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +13,7 @@ import torch
 
 from confide.bench.confide_pass import ConfidePass
 from confide.bench.memory import MB, peak_resident_mb, resident_mb
+from confide.bench.own_process import answer_task
 from confide.bench.plain_pass import PlainPass, mean_target_loss, rows_in_order, with_new_adapter, with_saved_adapter
 from confide.bench.trl_pass import TrlPass
 from confide.bench.work import EqualBatches, PassResult, StartingPoint, TrainingWork
@@ -25,7 +22,7 @@ from confide.data.examples import Record, TokenizedExample
 from confide.data.sources import load_records
 from confide.data.templates import make_template
 from confide.data.tokenize import tokenize_records
-from confide.errors import ConfideError, UsageError
+from confide.errors import UsageError
 from confide.model.load import BaseModel, load_base_model
 from confide.seeds import stream
 
@@ -44,18 +41,12 @@ class TrainingPass(Protocol):
 
 def main() -> None:
     """Runs the task that the command line names."""
-    task, folder = sys.argv[1], Path(sys.argv[2])
-    work = TrainingWork.from_json(sys.stdin.read())
+    answer_task(_run_task)
+
+
+def _run_task(task: str, work_json: str, folder: Path) -> PassResult | EqualBatches | StartingPoint:
+    work = TrainingWork.from_json(work_json)
     torch.set_num_threads(work.threads)
-    try:
-        answer = _run_task(task, work, folder)
-    except ConfideError as error:
-        (folder / "error.txt").write_text(str(error))
-        sys.exit(error.exit_code)
-    (folder / "answer.json").write_text(json.dumps(asdict(answer)))
-
-
-def _run_task(task: str, work: TrainingWork, folder: Path) -> PassResult | EqualBatches | StartingPoint:
     if task == "start":
         return measure_start(work)
     if task == "equal-batches":

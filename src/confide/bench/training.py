@@ -5,21 +5,15 @@ take turns, so that a busy moment of the machine hits all of them alike. This mo
 it imports nothing heavy, so that its own memory is in nobody's figure.
 """
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from types import MappingProxyType
 from typing import TypeVar
 
-from pydantic import TypeAdapter
-
+from confide.bench.own_process import ask_process
 from confide.bench.work import EqualBatches, PassResult, StartingPoint, TrainingWork
-from confide.errors import RunError, UsageError
+from confide.errors import UsageError
 from confide.machine import describe_machine, installed_versions
 
 CONTENDERS: Mapping[str, str] = MappingProxyType(
@@ -34,7 +28,6 @@ CONTENDERS: Mapping[str, str] = MappingProxyType(
 DEFAULT_CONTENDERS = ("trl", "trl-defaults", "plain", "confide")
 BASELINES = ("trl", "trl-defaults", "plain")
 
-_TAIL_CHARACTERS = 2000
 _VERSIONED = ("confide", "torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 
 Answer = TypeVar("Answer", PassResult, EqualBatches, StartingPoint)
@@ -120,8 +113,8 @@ def _sum_up(
     work: TrainingWork, start: StartingPoint, passes: Sequence[PassResult], equal: EqualBatches | None
 ) -> TrainingBenchmark:
     names = list(dict.fromkeys(result.contender for result in passes))
-    speed = {name: _spread([p.tokens_per_second for p in passes if p.contender == name]) for name in names}
-    peak = {name: _spread([p.peak_mb for p in passes if p.contender == name]) for name in names}
+    speed = {name: spread([p.tokens_per_second for p in passes if p.contender == name]) for name in names}
+    peak = {name: spread([p.peak_mb for p in passes if p.contender == name]) for name in names}
     ratios = {
         f"confide/{baseline}": speed["confide"].median / speed[baseline].median
         for baseline in BASELINES
@@ -140,26 +133,11 @@ def _sum_up(
     )
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
     return Spread(median=median(values), lowest=min(values), highest=max(values))
 
 
 def _in_own_process(task: str, work: TrainingWork, kind: type[Answer]) -> Answer:
     """Runs `confide.bench.process` for one task and gives what it answered."""
-    with tempfile.TemporaryDirectory(prefix="confide-bench-") as folder:
-        answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-m", "confide.bench.process", task, folder]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(work.threads), "TOKENIZERS_PARALLELISM": "false"}
-        finished = subprocess.run(
-            command, input=work.to_json(), capture_output=True, text=True, env=environment, check=False
-        )
-        reason = Path(folder) / "error.txt"
-        if reason.exists():
-            error = UsageError if finished.returncode == UsageError.exit_code else RunError
-            raise error(f"{task}: {reason.read_text()}")
-        if finished.returncode != 0 or not answer.exists():
-            raise RunError(
-                f"the benchmark's process for {task!r} ended with exit code {finished.returncode}. "
-                f"It wrote last:\n{finished.stderr[-_TAIL_CHARACTERS:]}"
-            )
-        return TypeAdapter(kind).validate_json(answer.read_text())
+    return ask_process("confide.bench.process", task, work.to_json(), kind, threads=work.threads)

@@ -1,4 +1,4 @@
-"""Each example's own gradient, by Opacus' hooks on the layers of the adapter; the one module that imports Opacus.
+"""Each example's own gradient, by Opacus' hooks on the layers of the adapter; training imports Opacus here alone.
 
 The model is neither wrapped nor changed: hooks stand at the trained layers for a while and are taken away again, so
 whoever calls the decoder or the output layer directly gets per-example gradients too.
@@ -135,11 +135,18 @@ def _trained_layers(module: torch.nn.Module, parameters: Sequence[torch.nn.Param
 
 
 def _attach(module: torch.nn.Module) -> _Hooks:
+    with logging_left_alone():
+        from opacus.grad_sample import GradSampleHooks
+    return cast("_Hooks", GradSampleHooks(module, loss_reduction="sum"))
+
+
+@contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """Takes away the handlers that the body adds to the root logger: importing Opacus sets up the process's logging."""
     root = logging.getLogger()
     handlers = list(root.handlers)
     try:
-        from opacus.grad_sample import GradSampleHooks
+        yield
     finally:
-        for handler in set(root.handlers) - set(handlers):  # importing Opacus sets up the process's logging
+        for handler in set(root.handlers) - set(handlers):
             root.removeHandler(handler)
-    return cast("_Hooks", GradSampleHooks(module, loss_reduction="sum"))

@@ -144,13 +144,29 @@ class PrivateSteps:
             batch_loss, batch_added, gradients = self._of_each(batch)
             norms += add_clipped(totals, gradients, self._settings.clip_norm)
             loss, added = loss + batch_loss, added + batch_added
-        self._release(totals)
+        self.release(totals)
         num_targets = sum(int(example.loss_mask.sum()) for examples in batches for example in examples)
         return StepGradient(
             loss=loss / num_targets if num_targets else math.nan,
             added=(added / num_targets if num_targets else 0.0) + self._objective.add_weight_term(),
             example_norms=norms,
         )
+
+    def release(self, totals: Sequence[Tensor]) -> None:
+        """Adds noise to a step's sums of clipped gradients, divides, and gives the parameters their gradients.
+
+        What is released is rounded to a grid that no value decided: in float32 alone a sum that comes out small lies on
+        the grid of the larger number it was made of, which would tell that number's size.
+        """
+        settings = self._settings
+        num_values = sum(total.numel() for total in totals)
+        stddev = settings.noise_multiplier * settings.clip_norm
+        noise = torch.from_numpy(self._randomness.noise(num_values, stddev)).to(totals[0].device)
+        parts = noise.split([total.numel() for total in totals])  # fails where there is not one for each value
+        step = grid_step(stddev)
+        for parameter, total, part in zip(self._objective.parameters, totals, parts, strict=True):
+            noised = total.double().add_(part.view_as(total)).div_(step).round_().mul_(step)
+            parameter.grad = noised.div_(self._divisor).to(parameter.dtype)
 
     def _draw(self, examples: Sequence[TokenizedExample]) -> list[list[TokenizedExample]]:
         """Tosses a coin for each example, and puts those that join side by side by length."""
@@ -167,29 +183,18 @@ class PrivateSteps:
         rows, tokens = batch.input_ids.shape
         self._gradients.expect((rows, tokens))
         sums = self._objective.sums(batch)
-        is_target = batch.loss_mask[:, 1:]
-        share = is_target / is_target.sum(dim=1, keepdim=True)  # of a target in its own example's mean
+        shares = target_shares(batch)
         # Every term is a sum over targets that reads the model through `states` alone: what goes back through a row of
         # it is that target's, and takes its share here.
-        sums.states.register_hook(lambda gradient: (gradient * share[is_target][:, None]).to(gradient.dtype))
+        sums.states.register_hook(lambda gradient: (gradient * shares[:, None]).to(gradient.dtype))
         (sums.loss + sums.added).backward()
         return float(sums.loss.detach()), float(sums.added.detach()), self._gradients.take()
 
-    def _release(self, totals: Sequence[Tensor]) -> None:
-        """Adds noise, divides, and gives the parameters their gradients.
 
-        What is released is rounded to a grid that no value decided: in float32 alone a sum that comes out small lies on
-        the grid of the larger number it was made of, which would tell that number's size.
-        """
-        settings = self._settings
-        num_values = sum(total.numel() for total in totals)
-        stddev = settings.noise_multiplier * settings.clip_norm
-        noise = torch.from_numpy(self._randomness.noise(num_values, stddev)).to(totals[0].device)
-        parts = noise.split([total.numel() for total in totals])  # fails where there is not one for each value
-        step = grid_step(stddev)
-        for parameter, total, part in zip(self._objective.parameters, totals, parts, strict=True):
-            noised = total.double().add_(part.view_as(total)).div_(step).round_().mul_(step)
-            parameter.grad = noised.div_(self._divisor).to(parameter.dtype)
+def target_shares(batch: Batch) -> Tensor:
+    """Each target's share in its own example's mean, shape (num_targets,), float32, in row-major order of the batch."""
+    is_target = batch.loss_mask[:, 1:]
+    return (is_target / is_target.sum(dim=1, keepdim=True))[is_target]
 
 
 def grid_step(stddev: float) -> float:
