@@ -26,8 +26,8 @@ from confide.privacy.coins import bernoulli
 from confide.privacy.gaussian import gaussian_noise
 from confide.privacy.randomness import OsRandomness
 from confide.train.forward import TargetScorer
-from confide.train.local import OptimizerSettings
 from confide.train.objective import Objective, RegularizerSettings
+from confide.train.optimizer import OptimizerSettings
 from confide.train.private import PrivateSettings, PrivateSteps, Randomness
 from confide.train.steps import MeanSteps, RoundSteps
 from confide.update import Layout, Vector
