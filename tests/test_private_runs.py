@@ -349,3 +349,13 @@ def test_an_audit_quotes_the_guarantee_and_what_was_spent(tmp_path: Path) -> Non
     assert found.endswith(f"spent after round 3: epsilon {spent['private']:.4g}")
     assert guarantee(quoted["private"]).startswith("Formal guarantee: (epsilon 6, delta 0.001)-differential privacy")
     assert quoted["plain"].run.guarantee == "none"
+    claim = quoted["private"].run.claim
+    assert claim is not None
+    assert (claim.unit, claim.epsilon, claim.delta) == ("example", spent["private"], EXAMPLE["privacy__delta"])
+    assert quoted["plain"].run.claim is None
+    for name, claimed in (("private", spent["private"]), ("plain", None)):
+        bounds = quoted[name].epsilons
+        assert {(bound.view, bound.unit) for bound in bounds} == {("final", "example")}
+        assert {bound.claimed for bound in bounds} == {claimed}
+        assert not any(bound.verdict == "above the claim" for bound in bounds)
+        assert {bound.delta for bound in bounds} == {claim.delta if claimed else 1e-5}

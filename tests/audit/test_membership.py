@@ -10,10 +10,10 @@ from confide.attacks.membership import MEMBERSHIP_ATTACKS
 from confide.attacks.passes import Passes
 from confide.audit.areas import area
 from confide.audit.judging import Findings, Found, Subject, judge, raw_p_value
-from confide.audit.membership import BEST, audit_membership
+from confide.audit.membership import BEST, EPSILON_SCORES, SECRET_GAIN, audit_membership
 from confide.audit.outcomes import RecordOutcomes
 from confide.audit.results import Measure
-from confide.audit.statistics import holm, uniformity_p_value
+from confide.audit.statistics import auc, holm, uniformity_p_value
 from confide.audit.truth import Truth
 from confide.errors import ModelError
 from tests.audit.made_case import ROUNDS, GivenStats, MadeCase, client_view, make_case
@@ -284,6 +284,48 @@ def test_records_of_the_attackers_own_are_not_asked_about() -> None:
 def test_one_round_alone_runs_no_attack_on_rounds() -> None:
     case = make_case(13, num_rounds=1)
     assert not {one.code for one in audit(case).found} & {"M14"}
+
+
+def test_the_scores_that_bound_epsilon_are_fixed_and_come_without_another_pass(
+    trained: tuple[MadeCase, Findings],
+) -> None:
+    case, findings = trained
+    assert [one.attack for one in findings.told] == list(EPSILON_SCORES)
+    for told in findings.told:
+        assert (told.view, told.population) == ("client", "records")
+        np.testing.assert_array_equal(told.coins, case.labels)
+        area = auc(told.scores[told.coins], told.scores[~told.coins]).interval.value
+        assert area == pytest.approx(of(findings, told.attack).members.value)
+
+
+def test_of_planted_secrets_their_own_tokens_bound_epsilon() -> None:
+    case = make_case(0, num_candidates=40, effect=STRONG)
+    planted = tuple(replace(one, secret_start=2, secret_stop=4) for one in case.population.candidates)
+    (_, told) = audit(replace(case, population=replace(case.population, candidates=planted))).told
+    assert told.attack == SECRET_GAIN
+    final, base = case.made.seen.final, case.made.seen.base
+    np.testing.assert_allclose(
+        told.scores,
+        [
+            float(x.logp[1]) + float(x.logp[2]) - float(y.logp[1]) - float(y.logp[2])
+            for x, y in zip(final, base, strict=True)
+        ],
+        rtol=1e-5,
+    )
+    mixed = (replace(planted[0], secret_start=None, secret_stop=None), *planted[1:])
+    found = audit(replace(case, population=replace(case.population, candidates=mixed))).told
+    assert [one.attack for one in found] == list(EPSILON_SCORES)
+
+
+def test_without_coins_or_with_several_copies_nothing_bounds_epsilon_and_the_gap_is_named() -> None:
+    passive = audit(make_case(0, is_randomised=False))
+    assert passive.told == []
+    assert "no coins decided" in passive.epsilon_gaps[0]
+    case = make_case(0)
+    copies = dict.fromkeys(case.population.ids, 4)
+    ladder = audit(case, truth=replace(case.truth, copies=copies))
+    assert ladder.told == []
+    assert "several copies" in ladder.epsilon_gaps[0]
 
 
 def test_shadow_models_of_the_attackers_own_add_their_attacks() -> None:

@@ -14,6 +14,7 @@ from confide.attacks.updates.similarity import MEASURES
 from confide.attacks.updates.what_if import mean_of
 from confide.attacks.view import KnownRound, SeenUpdate, View
 from confide.audit.judging import Findings, Found, judge, raw_p_value
+from confide.audit.statistics import auc
 from confide.audit.truth import Population, Truth
 from confide.audit.updates import Row, audit_updates, rows_of
 from confide.errors import NonFiniteUpdateError
@@ -247,6 +248,25 @@ def test_only_single_updates_are_a_what_if_and_sealed_ones_are_the_sealed_server
     assert views[SEALED] == "sealed-server"
     assert of(table, ALONE).note == "What if the run were not sealed."
     assert "What if" not in of(table, SEALED).note
+
+
+def test_only_what_a_party_of_the_run_is_given_bounds_epsilon(federation: Federation, table: Findings) -> None:
+    sealed = {(one.view, one.attack) for one in table.told}
+    assert sealed == {
+        ("client", f"cosine with the {EVERYONE}"),
+        ("client", f"cosine with the {OTHERS}"),
+        ("sealed-server", f"cosine with the {SEALED}"),
+    }
+    plain = {one.attack for one in federation.audit(federation.rows()).told if one.view == "server"}
+    assert plain == {f"cosine with the {ALONE}"}  # and no row that was pruned, noised or put together here
+
+
+def test_scores_that_bound_epsilon_are_those_of_the_table_beside_the_coins(table: Findings) -> None:
+    for row in (EVERYONE, OTHERS):
+        (told,) = (one for one in table.told if one.attack == f"cosine with the {row}")
+        members, others = told.scores[told.coins], told.scores[~told.coins]
+        assert auc(members, others).interval.value == pytest.approx(of(table, row).members.value)
+        assert told.population == "records"
 
 
 def test_in_a_run_without_seals_nothing_is_a_what_if(federation: Federation) -> None:

@@ -72,6 +72,7 @@ def test_what_training_never_came_to_is_left_out_and_counted(reader: Reader) -> 
     assert case.truth.members == {"read": True, "out": False, "half": True}
     assert case.truth.copies == {"read": 1, "out": 1, "half": 1}
     assert case.counts[f"records: {NEVER_REACHED}"] == 1
+    assert [one.num_unread for one in case.populations] == [1]
 
 
 def test_what_the_bound_on_tokens_cut_off_is_left_out_and_counted(reader: Reader) -> None:

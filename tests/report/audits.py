@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from confide.audit.epsilon_bounds import EpsilonBound, EpsilonMethod, EpsilonVerdict
 from confide.audit.results import (
     Asked,
     AuditResults,
@@ -60,6 +61,37 @@ def measure(
         verdict=verdict,
         note=note,
         is_hypothetical=is_hypothetical,
+    )
+
+
+def epsilon_bound(
+    *,
+    view: ViewKind = "client",
+    method: EpsilonMethod = "f-dp",
+    population: str = "records",
+    low: float = 1.0,
+    ceiling: float | None = 5.0,
+    claimed: float | None = 4.0,
+    verdict: EpsilonVerdict = "within the claim",
+    num: int = 200,
+) -> EpsilonBound:
+    """Of half of `num` canaries in and half out."""
+    return EpsilonBound(
+        view=view,
+        unit="example",
+        method=method,
+        population=population,
+        attack="reference",
+        low=low,
+        delta=1e-5,
+        significance=0.05,
+        num_tried=1,
+        num_in=num // 2,
+        num_out=num - num // 2,
+        ceiling=ceiling,
+        claimed=claimed,
+        verdict=verdict,
+        note="What it assumes.",
     )
 
 

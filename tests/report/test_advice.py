@@ -5,6 +5,7 @@ from confide.report.advice import RULES, advice
 from tests.report.audits import (
     audit,
     calm_audit,
+    epsilon_bound,
     estimate,
     facts,
     leak,
@@ -32,6 +33,9 @@ CASES: dict[str, AuditResults] = {
     "too few records": audit(measures=[too_few()]),
     "above the controls without a verdict": audit(measures=[measure(excess=estimate(0.3))]),
     "nothing was found": audit(measures=[measure()]),
+    "the claimed epsilon is refuted": audit().model_copy(
+        update={"epsilons": [epsilon_bound(low=9.0, verdict="above the claim")]}
+    ),
     "the audit has warnings": audit(warnings=["Passive attacks only."]),
 }
 

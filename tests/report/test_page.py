@@ -32,7 +32,7 @@ from tests.report.audits import (
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 SECTIONS = (
-    *("findings", "comparison", "matrix", "roc", "rounds", "samples", "copies"),
+    *("findings", "comparison", "matrix", "epsilon", "roc", "rounds", "samples", "copies"),
     *("updates", "memorised", "measures", "made"),
 )
 

@@ -1,5 +1,6 @@
 """What an audit says about epsilon: what is claimed, and lower bounds that attacks reached."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
@@ -16,7 +17,7 @@ EpsilonMethod = Literal[
     "canary-clients-final",
     "canary-clients-rounds",
 ]
-EpsilonVerdict = Literal["above the claim", "within the claim", "no claim"]
+EpsilonVerdict = Literal["above the claim", "undecided", "within the claim", "no claim"]
 
 
 class Claim(BaseModel):
@@ -33,6 +34,18 @@ class Claim(BaseModel):
     unit: EpsilonUnit
     epsilon: Annotated[float, Field(ge=0)]
     delta: Annotated[float, Field(gt=0, lt=1)]
+
+    def of_a_record(self) -> "Claim | None":
+        """What follows for one record; None where nothing does.
+
+        A client's guarantee compares what the client contributes with nothing. One record changes the contribution to
+        another, which is two such steps: (2 epsilon, (1 + e^epsilon) delta), and nothing where that delta is 1 or more.
+        """
+        if self.unit == "example":
+            return self
+        is_finite = self.epsilon < -math.log(self.delta)
+        delta = (1 + math.exp(self.epsilon)) * self.delta if is_finite else 1.0
+        return Claim(unit="example", epsilon=2 * self.epsilon, delta=delta) if delta < 1 else None
 
 
 class EpsilonBound(BaseModel):
@@ -53,8 +66,10 @@ class EpsilonBound(BaseModel):
         num_tried: how many bounds share that chance.
         num_in, num_out: canaries that took part and that did not.
         ceiling: the largest bound that so many canaries could give; None where the method has no such limit.
-        claimed: the claimed epsilon for this unit; None without one.
-        verdict: "above the claim" where the bound is: then the claim is false. "within the claim" is no proof of it.
+        claimed: the claimed epsilon for this unit, or what follows for it; None without one.
+        verdict: "above the claim" where the bound is, also after a correction over all bounds that the audit compares:
+            then the claim is false if the method's assumption holds. "undecided" where only the bound by itself is.
+            "within the claim" is no proof of it.
         note: what a reader must know: what the method assumes, and what it cannot see.
     """
 

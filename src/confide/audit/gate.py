@@ -11,6 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from confide.audit.epsilon_gate import (
+    EpsilonCondition,
+    check_epsilon_asked,
+    failed_on_epsilon,
+    is_about_epsilon,
+    parse_epsilon_condition,
+)
 from confide.audit.measure_names import MeasureName, parse_measure_name
 from confide.audit.results import AuditResults, Measure, Unmeasured
 from confide.errors import ConfigError
@@ -67,8 +74,17 @@ class Condition:
     bound: float
 
 
+def parse_gate(text: str) -> Condition | EpsilonCondition:
+    """Reads a condition of either kind: on a measure, or on bounds on epsilon.
+
+    Raises:
+        ConfigError: see `parse_condition` and `parse_epsilon_condition`.
+    """
+    return parse_epsilon_condition(text) if is_about_epsilon(text) else parse_condition(text)
+
+
 def parse_condition(text: str) -> Condition:
-    """Reads a condition: NAME[:PART] OPERATOR NUMBER; the name as `parse_measure_name` reads it.
+    """Reads a condition on a measure: NAME[:PART] OPERATOR NUMBER; the name as `parse_measure_name` reads it.
 
     Example:
         >>> parse_condition("client.extraction.exact:low > 0.01").part
@@ -150,7 +166,9 @@ def _part_called(name: str, what: str) -> Part:
     raise ConfigError(f"{what} has the part {name!r}, expected {', '.join(parts)}.")
 
 
-def check_asked(conditions: Sequence[Condition], *, views: Collection[str], families: Collection[str]) -> None:
+def check_asked(
+    conditions: Sequence[Condition | EpsilonCondition], *, views: Collection[str], families: Collection[str]
+) -> None:
     """Refuses, before an audit, conditions on what it is not asked for.
 
     Args:
@@ -162,10 +180,13 @@ def check_asked(conditions: Sequence[Condition], *, views: Collection[str], fami
         ConfigError: a condition is about another view or family.
     """
     for condition in conditions:
-        condition.measures.check_asked(views, families, what=f"the condition {condition.text!r}")
+        if isinstance(condition, EpsilonCondition):
+            check_epsilon_asked(condition, views=views, families=families)
+        else:
+            condition.measures.check_asked(views, families, what=f"the condition {condition.text!r}")
 
 
-def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) -> list[str]:
+def failed_conditions(results: AuditResults, conditions: Sequence[Condition | EpsilonCondition]) -> list[str]:
     """Gives a sentence for every measure for which a condition holds, and one for all for which it is not known.
 
     See `Condition` for when that is; what the audit could not measure is not known either. Where the audit has doubts,
@@ -181,6 +202,9 @@ def failed_conditions(results: AuditResults, conditions: Sequence[Condition]) ->
     """
     failed = []
     for condition in conditions:
+        if isinstance(condition, EpsilonCondition):
+            failed += failed_on_epsilon(results, condition)
+            continue
         about = [measure for measure in results.measures if condition.measures.covers(measure)]
         missing = [one for one in results.unmeasured if condition.measures.may_lack(one)]
         if not about and not missing:

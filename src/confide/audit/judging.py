@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from confide.audit.epsilon_bounds import EpsilonBound
 from confide.audit.outcomes import RecordOutcomes
 from confide.audit.results import (
     Curve,
@@ -25,6 +26,7 @@ from confide.audit.results import (
 )
 from confide.audit.samples import Sample
 from confide.audit.statistics import SIGNIFICANCE, Difference, Flags, Floats, Interval, times_as_many
+from confide.audit.told import Told
 from confide.plural import plural
 
 NO_COINS = "No coins decided what was trained on, so other differences may explain it."
@@ -155,6 +157,9 @@ class Findings:
         warnings: what could not be asked, in sentences: an attack that did not run must not pass for one that failed.
         doubts: which of the warnings say that the numbers mean nothing.
         unmeasured: the same for gates, of what there were too few records for.
+        told: scores beside coins, from which bounds on epsilon are made.
+        epsilons: such bounds that are made already.
+        epsilon_gaps: why there is no bound where one might look for it, in sentences.
     """
 
     found: list[Found] = field(default_factory=list)
@@ -163,6 +168,9 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     unmeasured: list[Unmeasured] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    epsilons: list[EpsilonBound] = field(default_factory=list)
+    epsilon_gaps: list[str] = field(default_factory=list)
 
     @staticmethod
     def too_few(
@@ -182,6 +190,9 @@ class Findings:
         self.warnings.extend(one for one in other.warnings if one not in self.warnings)
         self.doubts.extend(one for one in other.doubts if one not in self.doubts)
         self.unmeasured.extend(other.unmeasured)
+        self.told.extend(other.told)
+        self.epsilons.extend(other.epsilons)
+        self.epsilon_gaps.extend(one for one in other.epsilon_gaps if one not in self.epsilon_gaps)
 
 
 def judge(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from confide.attacks.membership import MEMBERSHIP_ATTACKS, Seen
 from confide.attacks.membership.positions import Scores
 from confide.attacks.membership.reference import difference_scores
+from confide.attacks.membership.secret import secret_gains
 from confide.attacks.membership.seen import Need, Shadows
 from confide.attacks.passes import Passes
 from confide.attacks.view import View
@@ -13,10 +14,15 @@ from confide.audit.areas import area, blind_control, comparable, low_end, roc
 from confide.audit.judging import Findings, Subject
 from confide.audit.results import Unmeasured
 from confide.audit.statistics import Flags, auc, choose_attack, non_members_for_fpr, smallest_fpr
+from confide.audit.told import Told, coins_gap
 from confide.audit.truth import Population, Truth, too_few
 from confide.data.examples import TokenizedExample
 
 BEST = "best"
+EPSILON_SCORES = ("reference", "ez")
+"""The attacks whose scores bound epsilon: fixed, and few, as they share the significance."""
+SECRET_GAIN = "secret-gain"
+"""Stands for the last of them where something was planted, whose own tokens tell most (D9)."""
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 _FEWEST = 2  # of each label: one to choose an attack on, one to report
 _CHANCE = 0.5
@@ -59,6 +65,7 @@ def audit_membership(
     Returns:
         For every attack its AUC and its true-positive rates at the false-positive rates that so many records resolve;
         and the best attack, chosen on one half of the records and measured on the other, with its ROC on that half.
+        Where coins decided about single copies, the scores that bound epsilon.
         With fewer than two members or two others, a warning and nothing else. Where there are shadows, a warning names
         the attacks with shadows that could not run. Without coins, a warning says where training left no trace on
         members, and a doubt where it left more on the others: then it is not the members who were trained on.
@@ -83,10 +90,33 @@ def audit_membership(
         findings.found.extend(
             low_end(subject, values, blind, max_fpr=max_fpr) for max_fpr in _resolved(int((~labels).sum()))
         )
+    findings.add(_told(view, asked, truth, seen, scores))
     findings.add(_best(_subject(view, asked, BEST, labels, rounds), scores, blind, seen.owners, rounds, seed=seed))
     if not truth.is_randomised:
         findings.add(_without_trace(asked.name, seen, labels))
     return findings
+
+
+def _told(view: View, asked: Population, truth: Truth, seen: Seen, scores: Mapping[str, Scores]) -> Findings:
+    """The scores that bound epsilon, or why none do."""
+    if gap := coins_gap(asked, asked.candidates, truth):
+        return Findings(epsilon_gaps=[gap])
+    chosen = {name: scores[name] for name in EPSILON_SCORES}
+    ranges = [
+        (one.secret_start, one.secret_stop)
+        for one in asked.candidates
+        if one.secret_start is not None and one.secret_stop is not None
+    ]
+    if len(ranges) == len(asked.candidates):
+        del chosen[EPSILON_SCORES[-1]]
+        chosen[SECRET_GAIN] = secret_gains(seen, ranges)
+    coins = truth.labels(asked.candidates)
+    return Findings(
+        told=[
+            Told(view=view.name, population=asked.name, attack=name, scores=values, coins=coins)
+            for name, values in chosen.items()
+        ]
+    )
 
 
 def _best(

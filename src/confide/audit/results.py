@@ -200,7 +200,8 @@ class RunFacts(_Document):
     Attributes:
         protection: a sentence each on who can read what in this run.
         guarantee: the formal guarantee, or "none".
-        claim: the same in numbers; None without one, and in results of earlier versions.
+        claim: the same in numbers; None without one, and in results of earlier versions. With both units that of a row.
+        client_claim: with both units that of a client; else None.
         utility: measures of usefulness by name, e.g. "held-out loss", with the base model's beside it ("base ...").
         utility_change: by how much the loss of a record that nobody trained on changed from the base model's, in nats
             per learnt token, as a mean over such records. None where there are fewer than two, or an earlier version
@@ -218,6 +219,7 @@ class RunFacts(_Document):
     protection: list[str] = []
     guarantee: str = "none"
     claim: Claim | None = None
+    client_claim: Claim | None = None
     utility: dict[str, float] = {}
     utility_change: Estimate | None = None
     seed: int | None = None
@@ -238,6 +240,7 @@ class AuditResults(_Document):
         asked: the records that measures' outcomes are about, by the lists' digests.
         unmeasured: what there were too few records to measure at all.
         epsilons: lower bounds on epsilon; none in results of earlier versions.
+        epsilon_gaps: why there is no bound where one might look for it, in sentences.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -257,6 +260,7 @@ class AuditResults(_Document):
     asked: dict[str, Asked] = {}
     unmeasured: list[Unmeasured] = []
     epsilons: list[EpsilonBound] = []
+    epsilon_gaps: list[str] = []
 
     @model_validator(mode="before")
     @classmethod

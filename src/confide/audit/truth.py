@@ -41,6 +41,8 @@ class Population:
         lower: the lower-cased twin of each candidate, in the same order; None where there are none.
         alternatives: for each candidate the same record with other secrets of the same form; none for plain records.
         num_possible: how many secrets of that form there are in all; 0 where nobody knows.
+        num_unread: members that are left out because training never came to them. Where there are any, the coins of the
+            others are no longer fair.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Population:
     lower: tuple[Candidate, ...] | None = field(default=None, repr=False)
     alternatives: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict, repr=False)
     num_possible: int = 0
+    num_unread: int = 0
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -63,6 +66,7 @@ class Population:
             lower=None if self.lower is None else tuple(self.lower[i] for i in chosen),
             alternatives=self.alternatives,
             num_possible=self.num_possible,
+            num_unread=self.num_unread,
         )
 
 

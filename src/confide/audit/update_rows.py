@@ -42,6 +42,7 @@ class Row:
         targets: by round and by the candidates' owner: the update that is held against that owner's records.
         starts: the global adapter that each of those rounds started from, as the attacker has it or is given it.
         is_hypothetical: whether nobody in this run sees it: it was sealed, and this row is what if it were not.
+        is_changed: whether the updates were changed here, to show what a protection would buy: nobody is given them so.
         note: what a reader must know.
     """
 
@@ -50,6 +51,7 @@ class Row:
     targets: _ByRound
     starts: Mapping[int, Vector] = field(default_factory=dict, repr=False)
     is_hypothetical: bool = False
+    is_changed: bool = False
     note: str = ""
 
 
@@ -85,6 +87,7 @@ def rows_of(
                 name=f"one client's update, FedShield's pruning, {percent} %",
                 view="server",
                 targets=_changed(alone, partial(_with_pruned_weights, single.layout, starts, percent / 100)),
+                is_changed=True,
                 note=_PRUNED_WEIGHTS,
             )
             for percent in (20, 50)
@@ -94,6 +97,7 @@ def rows_of(
                 name=f"one client's update, its smallest {percent} % dropped",
                 view="server",
                 targets=_changed(alone, partial(_without_smallest, percent / 100)),
+                is_changed=True,
             )
             for percent in (50, 90)
         ),
@@ -101,8 +105,9 @@ def rows_of(
             name="one client's update and noise of its own norm",
             view="server",
             targets=_changed(alone, partial(_noised, seed)),
+            is_changed=True,
         ),
-        Row(name="mean of 2 clients", view="server", targets={n: _pairs(alone[n]) for n in rounds}),
+        Row(name="mean of 2 clients", view="server", targets={n: _pairs(alone[n]) for n in rounds}, is_changed=True),
     ]
     rows = [replace(row, starts=starts, is_hypothetical=is_sealed) for row in rows]
     for client in clients:

@@ -14,12 +14,18 @@ from confide.attacks.updates.similarity import MEASURES, Scores, Target, score_u
 from confide.audit.areas import area, blind_control, comparable
 from confide.audit.judging import Findings, Subject
 from confide.audit.statistics import paired_auc_difference
+from confide.audit.told import Told, coins_gap
 from confide.audit.truth import Population, Truth, too_few
 from confide.audit.update_rows import Row, rows_of
 
 __all__ = ["Row", "audit_updates", "rows_of"]
 
 _FEWEST = 2
+EPSILON_MEASURE = "cosine"
+"""Whose scores bound epsilon: clipped gradients are all of one length, so it is the direction that tells.
+
+Fixed, and one only, as all that are tried share the significance.
+"""
 _DIFFERENCE = (
     "The published score is <g, G> - |g|^2 / 2, with G the sum of the gradients that made an update; seen is only an "
     "update u, G times a factor that nobody outside knows (learning rate, steps, Adam), so the score here is "
@@ -49,6 +55,7 @@ def audit_updates(
     Returns:
         For every row and measure (cosine, by layer, gradient difference) the AUC of the mean score over rounds, beside
         the blind baseline's; in the note, the paired difference from the first row on the records that both ask about.
+        Where coins decided about single copies, the scores that bound epsilon, of rows that a party of the run sees.
     """
     findings = Findings()
     if not rows:
@@ -86,7 +93,23 @@ def audit_updates(
             )
             values = comparable(by_measure[measure][is_asked], owners, is_randomised=truth.is_randomised)
             findings.found.append(area(subject, values, blind))
+        if not (row.is_hypothetical or row.is_changed):
+            findings.add(_told(row, population, asked, truth, by_measure[EPSILON_MEASURE][is_asked]))
     return findings
+
+
+def _told(row: Row, population: Population, asked: Sequence[Candidate], truth: Truth, scores: Scores) -> Findings:
+    """The scores that bound epsilon, or why none do."""
+    if gap := coins_gap(population, asked, truth):
+        return Findings(epsilon_gaps=[gap])
+    told = Told(
+        view=row.view,
+        population=population.name,
+        attack=f"{EPSILON_MEASURE} with the {row.name}",
+        scores=scores,
+        coins=truth.labels(asked),
+    )
+    return Findings(told=[told])
 
 
 def _mean_scores(rows: Sequence[Row], passes: Passes, candidates: Sequence[Candidate]) -> list[dict[str, Scores]]:

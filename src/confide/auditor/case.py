@@ -173,6 +173,7 @@ class _Questions:
                 lower=self._twins(kind),
                 alternatives=self._alternatives.get(kind, {}),
                 num_possible=self._planted.num_possible(kind),
+                num_unread=self.counts[f"{kind}: {NEVER_REACHED}"],
             )
             for kind, candidates in sorted(self._candidates.items())
         )

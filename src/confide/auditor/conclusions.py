@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from confide.attacks.passes import Passes
+from confide.audit.epsilons import epsilon_bounds
 from confide.audit.judging import Findings, Found, estimate_of, judge, raw_p_value
 from confide.audit.membership import BEST
 from confide.audit.outcomes import keep_outcomes
-from confide.audit.results import AuditResults, Measure, Setting
+from confide.audit.results import AuditResults, Measure, Setting, ViewKind
 from confide.audit.statistics import Floats, holm, mean_interval
 from confide.auditor.audited import Audited
 from confide.auditor.fixed_settings import fixed_settings
@@ -38,6 +39,14 @@ def conclude(
     adapter = audited.adapters.read(audited.adapters.last)
     asked, outcomes = keep_outcomes([one.outcomes for one in findings.found], case.fingerprint)
     measures = _judged(findings.found, is_randomised=case.truth.is_randomised)
+    claim = audited.facts.claim
+    bounds = epsilon_bounds(
+        findings.told,
+        claim,
+        delta=config.privacy.delta if claim is None else claim.delta,
+        num_others=len(findings.epsilons),
+        not_covered=_not_covered(audited),
+    )
     return AuditResults(
         run=audited.facts.model_copy(update=_utility(passes, adapter, case.unseen)),
         command=shlex.join(audited.command),
@@ -64,7 +73,16 @@ def conclude(
         ],
         asked=asked,
         unmeasured=findings.unmeasured,
+        epsilons=[*bounds, *findings.epsilons],
+        epsilon_gaps=findings.epsilon_gaps,
     )
+
+
+def _not_covered(audited: Audited) -> tuple[ViewKind, ...]:
+    """A claim about clients holds against so many of them together and no more."""
+    claim, together = audited.facts.claim, len(audited.attackers.together)
+    is_beyond = claim is not None and claim.unit == "client" and together > audited.config.privacy.coalition
+    return ("coalition",) if is_beyond else ()
 
 
 def settings_of(config: Config) -> dict[str, Setting]:

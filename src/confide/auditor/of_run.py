@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from confide.audit.epsilon_bounds import Claim
 from confide.audit.results import RunFacts
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
@@ -224,6 +225,8 @@ def _facts(
         scheme=config.seal.scheme,
         protection=[str(line) for line in protection] if isinstance(protection, list) else [],
         guarantee=_guarantee(records, directory.info),
+        claim=_claim(config, records, directory.info),
+        client_claim=_client_claim(config, records, directory.info),
         seed=config.run.seed,
         num_parameters=model.layout.num_values,
         command=command if isinstance(command, str) else "",
@@ -232,14 +235,31 @@ def _facts(
 
 def _guarantee(records: Sequence[RoundRecord], info: Mapping[str, object]) -> str:
     """What the run's own accounting says: the plan, and what was spent when it ended, failed rounds included."""
-    last = records[-1] if records else None
-    if last is None or last.epsilon is None:
+    spent, of_client = _spent(records, info, "epsilon"), _spent(records, info, "client_epsilon")
+    if spent is None:
         return "none"
-    spent = f"epsilon {_most(last.epsilon, info.get('epsilon')):.4g}"
-    if last.client_epsilon is not None:
-        spent += f" for a row, {_most(last.client_epsilon, info.get('client_epsilon')):.4g} for a client"
-    return f"{last.privacy}; spent after round {last.round_number}: {spent}"
+    both = "" if of_client is None else f" for a row, {of_client:.4g} for a client"
+    return f"{records[-1].privacy}; spent after round {records[-1].round_number}: epsilon {spent:.4g}{both}"
 
 
-def _most(in_record: float, at_end: object) -> float:
+def _claim(config: Config, records: Sequence[RoundRecord], info: Mapping[str, object]) -> Claim | None:
+    """The same in numbers: what was spent, never what was aimed at."""
+    spent = _spent(records, info, "epsilon")
+    if spent is None:
+        return None
+    return Claim(unit="example" if config.privacy.hides_rows else "client", epsilon=spent, delta=config.privacy.delta)
+
+
+def _client_claim(config: Config, records: Sequence[RoundRecord], info: Mapping[str, object]) -> Claim | None:
+    """With both units the one of a client."""
+    spent = _spent(records, info, "client_epsilon")
+    return None if spent is None else Claim(unit="client", epsilon=spent, delta=config.privacy.delta)
+
+
+def _spent(records: Sequence[RoundRecord], info: Mapping[str, object], what: str) -> float | None:
+    last = records[-1] if records else None
+    in_record: float | None = getattr(last, what, None)
+    at_end = info.get(what)
+    if in_record is None:
+        return None
     return max(in_record, at_end) if isinstance(at_end, float) else in_record

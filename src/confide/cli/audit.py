@@ -80,7 +80,8 @@ def audit_command(
             help="Exit with 1 if this holds of a measure, or if it cannot be told, as with too few records, e.g. "
             '"client.extraction.exact > 0.01"; repeatable. NAME[:PART] OPERATOR NUMBER: the name is '
             "VIEW.FAMILY.METRIC, or VIEW.FAMILY.ATTACK.POPULATION.METRIC as the report has it; the part is value (if "
-            "none is given), low or high (ends of the interval), excess (over the controls) or leaks (0 or 1).",
+            "none is given), low or high (ends of the interval), excess (over the controls) or leaks (0 or 1). Of "
+            "bounds on epsilon: VIEW.epsilon[.METHOD[.POPULATION]] > NUMBER, or > claimed.",
         ),
     ] = None,
     shows_text: Annotated[
@@ -107,12 +108,14 @@ def audit_command(
 
       confide audit runs/clinics --fail-if "client.extraction.greedy.ladder.exact:leaks > 0"
 
+      confide audit runs/clinics --fail-if "client.epsilon.f-dp.records > claimed"
+
       confide audit --adapters adapters --base smollm2-135m --members in.jsonl --non-members out.jsonl
     """
-    from confide.audit.gate import check_asked, failed_conditions, parse_condition
+    from confide.audit.gate import check_asked, failed_conditions, parse_gate
     from confide.auditor import AdaptersToAudit, AuditRequest, config_of_adapters, config_of_run
 
-    conditions = [parse_condition(text) for text in fail_if or []]  # before anything takes time
+    conditions = [parse_gate(text) for text in fail_if or []]  # before anything takes time
     request = AuditRequest(
         views=tuple(views or ()),
         attacks=tuple(attacks or ()),
@@ -261,12 +264,15 @@ def _unreadable(path: Path, error: Exception) -> RunDirectoryError:
 
 def print_results(console: Console, results: "AuditResults") -> None:
     """Prints what was found: a sentence per view, the most telling measures, and what weakens the audit."""
+    from confide.report.claims import epsilon_sentence, false_claim
     from confide.report.sentences import findings, headline
     from confide.report.wording import with_minus_signs
 
     console.print(headline(results), markup=False, highlight=False)
     for finding in findings(results):
         console.print(f"  {finding.title}. {finding.text}", markup=False, highlight=False)
+    if (epsilon := epsilon_sentence(results)) and not false_claim(results):  # the headline has said that
+        console.print(epsilon, markup=False, highlight=False)
     console.print()
     print_telling(console, results)
     for warning in results.warnings:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from confide.audit.results import AuditResults, Family, Measure, Point, Verdict, ViewKind
+from confide.report.claims import refuting
 from confide.report.sentences import attack_on, is_above_controls, worst_of
 from confide.report.wording import VIEWS, need
 
@@ -191,7 +192,7 @@ def _above_without_verdict(results: AuditResults) -> str:
 def _nothing_found(results: AuditResults) -> str:
     seen = [measure for measure in results.measures if not measure.is_hypothetical]
     is_calm = all(one.verdict == "no evidence" and not is_above_controls(one) for one in seen)
-    if not seen or not is_calm or results.doubts:
+    if not seen or not is_calm or results.doubts or refuting(results):
         return ""
     return (
         "These findings ask for no change. Audit again when the data, the number of rounds or the model changes, and "
@@ -210,7 +211,18 @@ def _mind_the_warnings(results: AuditResults) -> str:
     return "Read the warnings first: they say what weakens this audit."
 
 
+def _claim_is_false(results: AuditResults) -> str:
+    if not refuting(results):
+        return ""
+    return (
+        "Promise nobody the claimed epsilon, and hand on nothing that was released under it: more came out than it "
+        "allows. Look for noise that is too small or drawn too seldom, for a bound that is not applied, and for data "
+        "that reaches the model by another way; then train again."
+    )
+
+
 RULES: tuple[tuple[str, Callable[[AuditResults], str]], ...] = (
+    ("the claimed epsilon is refuted", _claim_is_false),
     ("the audit has warnings", _mind_the_warnings),
     ("nothing was measured", _nothing_measured),
     ("text comes out of a model", _text_comes_out),

@@ -112,6 +112,51 @@ class Drawing:
             )
         )
 
+    def add_plain_line(
+        self, xs: Sequence[float], ys: Sequence[float], entry: LegendEntry, *, ends_with_bar: bool = False
+    ) -> None:
+        """Joins places without a number under the pointer; with a bar across its last end if asked for."""
+        bars: list[float] = [0.0] * (len(xs) - 1) + [12.0]
+        self._figure.add_trace(
+            go.Scatter(
+                x=list(xs),
+                y=list(ys),
+                mode="lines+markers" if ends_with_bar else "lines",
+                line={"color": entry.color, "dash": entry.dash, "width": 2},
+                marker={
+                    "color": entry.color,
+                    "size": bars,
+                    "symbol": "line-ns",
+                    "line": {"width": 2, "color": entry.color},
+                },
+                hoverinfo="skip",
+            )
+        )
+
+    def add_dots(self, xs: Sequence[float], ys: Sequence[float], entry: LegendEntry, *, names: Sequence[str]) -> None:
+        """Puts a dot at each place; under the pointer each shows its name and its number on the x axis."""
+        self._figure.add_trace(
+            go.Scatter(
+                x=list(xs),
+                y=list(ys),
+                name=html.escape(entry.name),
+                mode="markers",
+                marker={"color": entry.color, "size": 9},
+                customdata=[html.escape(name) for name in names],
+                hovertemplate="%{customdata}: %{x:.4~g}",
+            )
+        )
+
+    def label_rows(self, names: Mapping[int, str]) -> None:
+        """Labels rows on the y axis, half a row around them, and lets the x axis begin at 0."""
+        self._figure.update_xaxes(rangemode="tozero")
+        self._figure.update_yaxes(
+            range=[min(names) - 0.5, max(names) + 0.5],
+            tickmode="array",
+            tickvals=list(names),
+            ticktext=[html.escape(name) for name in names.values()],
+        )
+
     def make_logarithmic(self, axis: Literal["x", "y"], ticks: Mapping[float, str]) -> None:
         """Makes an axis logarithmic, from the least to the greatest of its labelled values."""
         low, high = math.log10(min(ticks)), math.log10(max(ticks))

@@ -16,8 +16,10 @@ from confide.audit.results import AuditResults, Verdict
 from confide.errors import StorageError, UsageError
 from confide.plural import plural
 from confide.report.advice import Advice, advice
+from confide.report.claims import epsilon_sentence
 from confide.report.comparison import HOW_COMPARED, comparison_table, glance_table
 from confide.report.drawing import plotly_script
+from confide.report.epsilons import epsilon_figures, epsilon_table
 from confide.report.figures import line_figures, roc_figures
 from confide.report.folds import FEW_MEMORISED, FoldedFigures, FoldedGroup, Placed, fold_figures, fold_measures
 from confide.report.measures import measure_groups
@@ -92,6 +94,8 @@ class _Run:
     memorised_note: str
     measures: list[FoldedGroup]
     facts: list[Table]
+    epsilon: str
+    epsilons: Table
 
 
 def write_report(results: Sequence[AuditResults], path: Path) -> None:
@@ -160,7 +164,7 @@ def render_report(results: Sequence[AuditResults]) -> str:
 
 
 def _run(number: int, name: str, results: AuditResults) -> _Run:
-    drawn = {"roc": roc_figures(results)} | {
+    drawn = {"epsilon": epsilon_figures(results), "roc": roc_figures(results)} | {
         kind: line_figures(results, kind) for kind in ("rounds", "samples", "copies")
     }
     facts = facts_tables(results)
@@ -183,6 +187,8 @@ def _run(number: int, name: str, results: AuditResults) -> _Run:
         memorised_note=_memorised_note(results),
         measures=fold_measures(measure_groups(results)),
         facts=facts,
+        epsilon=epsilon_sentence(results),
+        epsilons=epsilon_table(results),
     )
 
 
@@ -198,6 +204,7 @@ def _contents(*, is_compared: bool) -> list[tuple[str, str]]:
         ("findings", "For the privacy officer"),
         *compared,
         ("matrix", "Who can find out what"),
+        ("epsilon", "Claimed and measured epsilon"),
         *((identifier, name) for identifier, name, _ in _FIGURE_SECTIONS),
         ("updates", "What updates tell"),
         ("memorised", "Memorised examples"),

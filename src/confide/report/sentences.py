@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
 from confide.audit.statistics import SIGNIFICANCE
 from confide.plural import plural
+from confide.report.claims import false_claim
 from confide.report.clauses import against, clause
 from confide.report.how import how
 from confide.report.wording import (
@@ -94,9 +95,15 @@ def worst_of(measures: Iterable[Measure]) -> Measure:
 def headline(results: AuditResults) -> str:
     """Says in one sentence what the whole audit found, from the views that parties of the run have.
 
+    Where the measured epsilon refutes the claimed one, a sentence that says so comes before it.
+
     "No more than its controls" is not said where the interval of any of their measures lies above them, or one of them
     is unexplained.
     """
+    return " ".join(said for said in (false_claim(results), _found_by_attacks(results)) if said)
+
+
+def _found_by_attacks(results: AuditResults) -> str:
     views = [finding for finding in findings(results) if not finding.is_hypothetical]
     if not views:
         about = " of what a party of this run sees" if results.measures else ""
@@ -129,7 +136,8 @@ def guarantee(results: AuditResults) -> str:
     """Says what is guaranteed whatever the attack."""
     if results.run.guarantee == "none":
         return "Formal guarantee: none. Measuring shows what these attacks find; another may find more."
-    return f"Formal guarantee: {guarantee_name(results)}."
+    refuted = " This audit refutes it, see what was found." if false_claim(results) else ""
+    return f"Formal guarantee: {guarantee_name(results)}.{refuted}"
 
 
 def guarantee_name(results: AuditResults) -> str:
