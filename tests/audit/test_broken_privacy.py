@@ -26,7 +26,8 @@ from confide.privacy.events import Event
 from confide.privacy.example_level import ExamplePrivacy
 from confide.privacy.plan import Budget
 from confide.train import private as private_training
-from confide.train.local import LocalSettings, LocalTrainer, OptimizerSettings
+from confide.train.local import LocalSettings, LocalTrainer
+from confide.train.optimizer import OptimizerSettings
 from confide.train.private import PrivateSettings, PrivateSteps, Randomness
 from confide.train.steps import MicroBatches, StepGradient
 from confide.update import Vector

@@ -62,6 +62,8 @@ class View:
         known: the rounds whose updates are looked at.
         starts: the global adapter that each of those rounds started from, as far as this party has it.
         mean_updates: each round's opened mean.
+        others_means: by round, all rounds, what is left of the opened mean without the attacking clients' own updates;
+            only where canary clients took part, who are looked for in it.
         own_updates: of the attacking clients, by round and name.
         client_updates: single updates by round and client: only a server without sealing sees them.
         uploads: sealed updates as they came, by round and client.
@@ -78,6 +80,7 @@ class View:
     known: Mapping[int, KnownRound] = field(default_factory=dict, repr=False)
     starts: Mapping[int, Callable[[], Vector]] = field(default_factory=dict, repr=False)
     mean_updates: Mapping[int, SeenUpdate] = field(default_factory=dict, repr=False)
+    others_means: Mapping[int, SeenUpdate] = field(default_factory=dict, repr=False)
     own_updates: Mapping[int, Mapping[str, SeenUpdate]] = field(default_factory=dict, repr=False)
     client_updates: Mapping[int, Mapping[str, SeenUpdate]] = field(default_factory=dict, repr=False)
     uploads: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict, repr=False)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from confide.attacks.passes import Passes
-from confide.attacks.updates.reported import score_reported
+from confide.attacks.updates.reported import FIGURES, score_reported
 from confide.attacks.view import View
 from confide.audit.areas import area, blind_control, comparable
 from confide.audit.judging import Findings, Subject
@@ -11,6 +11,7 @@ from confide.audit.truth import Population, Truth, too_few
 
 ROW = "what clients report"
 _FEWEST = 2
+_WITHHELD = "clients told the server no loss and no lengths, which differential privacy withholds."
 
 
 def audit_reported(view: View, passes: Passes, population: Population, truth: Truth, *, seed: int) -> Findings:
@@ -25,9 +26,14 @@ def audit_reported(view: View, passes: Passes, population: Population, truth: Tr
 
     Returns:
         For every measure of `score_reported` the AUC, beside the blind baseline's. The note says what sizes of uploads
-        tell. With fewer than two members or two others of clients that reported, a warning and nothing else.
+        tell. With fewer than two members or two others of clients that reported, and where differential privacy
+        withheld what they would report, a warning and nothing else.
     """
-    told = {name for by_client in view.figures.values() for name in by_client}
+    figures = [told for by_client in view.figures.values() for told in by_client.items()]
+    told = {name for name, told in figures if told.keys() >= FIGURES}
+    if figures and not told:
+        withheld = f"{population.name}, {ROW}: {_WITHHELD}"
+        return Findings.too_few(view.name, "updates", ROW, withheld)
     asked = [candidate for candidate in population.candidates if candidate.owner in told]
     labels = truth.labels(asked)
     if few := too_few(f"{population.name}, {ROW}", labels, _FEWEST):

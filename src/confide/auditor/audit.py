@@ -10,6 +10,7 @@ from pathlib import Path
 
 from confide.attacks.passes import Passes
 from confide.attacks.view import View
+from confide.audit.canary_clients import LOOKED_FROM
 from confide.audit.exposure import audit_exposure
 from confide.audit.extraction import TOP_K, ExtractionSettings, audit_extraction
 from confide.audit.judging import Findings
@@ -21,6 +22,7 @@ from confide.audit.truth import Population
 from confide.audit.updates import audit_updates, rows_of
 from confide.audit.users import audit_users
 from confide.auditor.audited import Audited, results_path
+from confide.auditor.canary_clients import CanaryClients, look_for_canary_clients
 from confide.auditor.conclusions import conclude
 from confide.auditor.evidence import doubts, few_records
 from confide.auditor.left_out import left_out
@@ -125,7 +127,7 @@ class _Audit:
         for number, step in enumerate(steps, start=1):
             self._progress(f"{number}/{len(steps)} {step.phrase}")
             self._findings.add(step.do())
-        if not self._findings.found:
+        if not (self._findings.found or self._findings.epsilons):
             raise UsageError(self._nothing())
         self._progress("usefulness")
         missing = left_out(self._audited, self._parties)
@@ -172,6 +174,12 @@ class _Audit:
                 yield _Step(phrase=phrase, do=partial(self._users, view, participation))
         if "updates" in self._wanted and self._audited.is_recorded:
             yield _Step(phrase="updates", do=self._updates)
+        if self._audited.canary_clients is not None:
+            yield _Step(phrase="canary clients", do=partial(self._canary_clients, self._audited.canary_clients))
+
+    def _canary_clients(self, clients: CanaryClients) -> Findings:
+        seen = [view for view in self._parties.with_adapters if view.name in LOOKED_FROM]
+        return look_for_canary_clients(clients, seen, self._audited.adapters)
 
     def _membership(self, view: View, population: Population) -> Findings:
         case, asked = self._audited.case, population.of_others(view.own_clients).candidates

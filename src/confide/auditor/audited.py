@@ -5,6 +5,7 @@ from pathlib import Path
 
 from confide.audit.results import RunFacts
 from confide.auditor.adapters import Adapters
+from confide.auditor.canary_clients import CanaryClients
 from confide.auditor.case import Case
 from confide.auditor.participation import Participation
 from confide.auditor.request import Attackers
@@ -33,6 +34,7 @@ class Audited:
         folder: `audit` in it gets results and the cache.
         command: words that make the same audit again.
         warnings: what weakens the audit, in sentences.
+        canary_clients: those that took part, and what the run claims; None in a run without any.
     """
 
     config: Config
@@ -48,6 +50,7 @@ class Audited:
     folder: Path
     command: tuple[str, ...]
     warnings: tuple[str, ...]
+    canary_clients: CanaryClients | None = None
 
 
 def results_path(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from confide.audit.epsilon_bounds import Claim
 from confide.audit.results import RunFacts
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
+from confide.auditor.canary_clients import find_canary_clients
 from confide.auditor.case import NEVER_REACHED, PASSIVE, Case, Secrets, make_case
 from confide.auditor.participation import find_participation
 from confide.auditor.passive import passive_coins
@@ -16,6 +17,7 @@ from confide.auditor.reader import Reader
 from confide.auditor.request import AuditRequest, check_only_audit_keys, choose_attackers
 from confide.auditor.views import ViewMaker
 from confide.build import apply_threads, build_examples, build_flipped, build_model, build_template, local_settings
+from confide.canaries.canary_clients import without_data
 from confide.canaries.plan import CoinPlan
 from confide.config.load import load_config
 from confide.config.schema import Config
@@ -93,13 +95,17 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
     warnings += [] if case.truth.is_randomised else [PASSIVE]
     warnings += _missing_rounds(missing)
     warnings += _never_reached(case, [name for name in names if not num_rounds[name]])
+    spent = _spent(records, directory.info, "epsilon")
+    canaries = find_canary_clients(config, model.layout, members, spent=spent)
+    in_sums = [*examples, *[without_data(name) for name in (canaries.everyone if canaries else ())]]
     views = ViewMaker(
         model.layout,
         adapters,
-        clients=examples,
+        clients=in_sums,
         members=members,
         transcript=transcript,
         hands_over=config.seal.scheme != "plain" and config.seal.release == "server",
+        keeps_others=canaries is not None,
     )
     warnings += _holes(views.holes())
     return Audited(
@@ -114,10 +120,11 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
         else find_participation(flipped.clients, records, reader, most_per_client=config.audit.records_per_attack),
         is_recorded=transcript is not None,
         is_claimed=False,
-        facts=_facts(config, directory, model, records, num_rounds=adapters.last, num_clients=len(names)),
+        facts=_facts(config, directory, model, records, num_rounds=adapters.last, num_clients=len(in_sums)),
         folder=run,
         command=("confide", "audit", str(run), *request.words),
         warnings=tuple(warnings),
+        canary_clients=canaries,
     )
 
 

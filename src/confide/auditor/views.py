@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
+from confide.attacks.updates.what_if import without_own
 from confide.attacks.view import KnownRound, SeenUpdate, View
 from confide.auditor.adapters import Adapters, spread_evenly
 from confide.data.examples import TokenizedClient
@@ -26,10 +27,11 @@ class ViewMaker:
     Args:
         layout: of the whole adapter.
         adapters: every round's.
-        clients: who takes part, with their data as tokens.
+        clients: who takes part, with their data as tokens, canary clients included.
         members: by round, the clients whose updates are in its sum.
         transcript: what was recorded; None if nothing was.
         hands_over: whether the clients of a sealed run give the server every global adapter.
+        keeps_others: whether clients' views hold what the others' updates come to in every single round.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ViewMaker:
         members: Mapping[int, frozenset[str]] | None = None,
         transcript: Transcript | None = None,
         hands_over: bool = False,
+        keeps_others: bool = False,
     ) -> None:
         self._layout = layout
         self._adapters = adapters
@@ -48,6 +51,7 @@ class ViewMaker:
         self._members = members or {}
         self._transcript = transcript
         self._hands_over = hands_over
+        self._keeps_others = keeps_others
 
     def final(self) -> View:
         """V2: who gets the final model."""
@@ -75,6 +79,7 @@ class ViewMaker:
             known=self._known(),
             starts=self._starts(),
             mean_updates=self._means(),
+            others_means=self._others_means(names) if self._keeps_others else {},
             own_updates={
                 number: {name: seen for name, seen in updates.items() if name in names}
                 for number, updates in self._single_updates().items()
@@ -203,14 +208,33 @@ class ViewMaker:
 
     def _single_updates(self) -> dict[int, dict[str, SeenUpdate]]:
         """The updates that are in each round's mean. What a client kept of one that was left out is not in it."""
-        found: dict[int, dict[str, SeenUpdate]] = {}
-        for number, mean in self._opened.items():
-            found[number] = {}
-            for point, client in enumerate(self._clients, start=1):
-                kept = None if self._transcript is None else self._transcript.sent(point, number)
-                if kept is not None and client.name in self._members.get(number, frozenset()):
-                    share = kept.weight / mean.weight
-                    found[number][client.name] = SeenUpdate(layout=kept.layout, vector=kept.vector, share=share)
+        everyone = [client.name for client in self._clients]
+        return {number: self._updates_of(everyone, number, mean) for number, mean in self._opened.items()}
+
+    def _updates_of(self, names: Sequence[str], number: int, mean: KeptUpdate) -> dict[str, SeenUpdate]:
+        """The updates of these clients that are in a round's mean."""
+        found = {}
+        for point, client in enumerate(self._clients, start=1):
+            if client.name not in names or client.name not in self._members.get(number, frozenset()):
+                continue
+            kept = None if self._transcript is None else self._transcript.sent(point, number)
+            if kept is not None:
+                share = kept.weight / mean.weight
+                found[client.name] = SeenUpdate(layout=kept.layout, vector=kept.vector, share=share)
+        return found
+
+    def _others_means(self, names: Sequence[str]) -> dict[int, SeenUpdate]:
+        """Every round's mean without these clients' own updates, each with the noise that its owner knows."""
+        found = {}
+        for number in self._adapters.rounds:
+            mean = self._mean(number)
+            if mean is None:
+                continue
+            vector, left = mean.vector, 1.0
+            for own in self._updates_of(names, number, mean).values():
+                vector = without_own(vector, own.vector, own.share / left)
+                left -= own.share
+            found[number] = SeenUpdate(layout=mean.layout, vector=vector, share=1.0)
         return found
 
     def _figures(self) -> dict[int, dict[str, Mapping[str, float]]]:

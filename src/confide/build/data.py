@@ -74,7 +74,7 @@ def _divide(config: Config) -> list[ClientRecords]:
         ("federation.min_clients", config.federation.min_clients),
         ("federation.clients_per_round", config.federation.clients_per_round),
     ]:
-        if len(clients) < wanted:
+        if len(clients) + config.audit.canary_clients < wanted:
             raise ConfigError(
                 f"{key} is {wanted}, but the data has only {len(clients)} "
                 f"client{'s' if len(clients) > 1 else ''}. Lower {key}, or check data.client_column."

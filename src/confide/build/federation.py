@@ -10,6 +10,7 @@ from confide.aggregate.factors import factor_pairs, inexactness
 from confide.aggregate.optimizers import FedAdaptive, FedAvg, FedAvgM, ServerOptimizer
 from confide.aggregate.step import GlobalStep, payload_layout
 from confide.aggregate.weights import client_weight
+from confide.build.canary_clients import build_canary_clients, canary_caution, canary_trainer
 from confide.build.privacy import FederationPrivacy, Plan, build_privacy, build_private_training, build_releases
 from confide.build.sealing import (
     build_ledger,
@@ -28,13 +29,14 @@ from confide.global_state import GlobalState
 from confide.membership.identity import Identity
 from confide.membership.roster import Roster
 from confide.model.lora import AdaptedModel, travelling_slots
-from confide.parties.client import Client, ClientRules
+from confide.parties.client import Client, ClientRules, Trainer
 from confide.parties.key_holder import MOST_DILUTION, KeyHolder
 from confide.parties.payload import num_sealed_values
 from confide.parties.server import PayloadShape, RoundPlan, Server, Upload
 from confide.parties.state import ClientState
 from confide.round import Inspector, RoundNotes
 from confide.seal.scheme import ClientSealing
+from confide.train.forward import TargetScorer
 from confide.train.local import (
     LocalSettings,
     LocalTrainer,
@@ -79,12 +81,17 @@ def build_federation(
     Args:
         config: of the run.
         model: shared by all clients.
-        clients: who takes part, with their data as tokens.
+        clients: who takes part, with their data as tokens; canary clients join them here.
         run: the run's id.
         on_step: called with a client's name after each of its local steps; may raise to stop.
         private: folder in which each client keeps what must survive a restart; in memory if None.
         transcript: folder in which each party keeps what it sees, for an audit; none is kept if None.
+
+    Raises:
+        ConfigError: what is configured cannot be with these clients.
     """
+    canaries = build_canary_clients(config, [client.name for client in clients])
+    clients = [*clients, *canaries]
     if transcript is not None:
         start_transcript(transcript)
     identities = [Identity.generate(client.name) for client in clients]
@@ -96,7 +103,9 @@ def build_federation(
     fixed_limit = max(plan.fixed_limit for plan in privacy.plans.values())
     rules = _rules(config, model.layout, num_clients=len(clients), sealing=sealing.client, fixed_limit=fixed_limit)
     _check_weights({name: rules.weight(size) for name, size in sizes.items()})
-    trainers = {client.name: _trainer(config, model, client.name, privacy) for client in clients}
+    trainers: dict[str, Trainer] = {client.name: _trainer(config, model, client.name, privacy) for client in clients}
+    trainers |= dict.fromkeys((client.name for client in canaries), canary_trainer(config, model.layout))
+    scorer = TargetScorer(model.module)
     start = ClientState(shared=GlobalState(layout=model.layout, round_number=0, adapter=model.read()))
     parties = [
         Client(
@@ -118,7 +127,7 @@ def build_federation(
             privacy=privacy.plans[client.name],
             evaluate=HeldOutLoss(
                 model,
-                trainers[client.name].scorer,
+                scorer,
                 client.held_out[: config.evaluate.max_examples],
                 batch_size=config.evaluate.batch_size,
             ),
@@ -223,7 +232,8 @@ def describe_protection(config: Config, federation: Federation) -> list[str]:
             "caution: federation.min_clients is below 3: of a sum of two, each member knows the other's update"
         )
     lines.append(f"privacy: {federation.notes.privacy}")
-    return lines + [f"caution: {warning}" for warning in federation.notes.warnings]
+    warnings = [warning for warning in (canary_caution(config), *federation.notes.warnings) if warning]
+    return lines + [f"caution: {warning}" for warning in warnings]
 
 
 def _transport(parties: Sequence[Client], transcript: Path | None) -> Transport:

@@ -98,6 +98,11 @@ def _is_quantized(config: Config) -> bool:
     return config.model.load_in_8bit or config.model.load_in_4bit
 
 
+def _num_clients(config: Config) -> int:
+    """All clients that take part; 0 where the data says how many there are."""
+    return config.data.clients + config.audit.canary_clients if config.data.clients else 0
+
+
 def _needs_path(config: Config) -> bool:
     return config.data.source not in ("clinics", "sotu")
 
@@ -213,7 +218,7 @@ RULES: tuple[Rule, ...] = (
         keys=("data.clients", "federation.min_clients"),
         law="there are at least as many clients as a round needs",
         advice="Raise data.clients or lower federation.min_clients.",
-        is_broken=lambda config: 0 < config.data.clients < config.federation.min_clients,
+        is_broken=lambda config: 0 < _num_clients(config) < config.federation.min_clients,
     ),
     Rule(
         keys=("data.clients", "federation.clients_per_round"),
@@ -320,7 +325,7 @@ RULES: tuple[Rule, ...] = (
         is_broken=lambda config: (
             config.data.clients > 0
             and config.seal.threshold > 0
-            and not config.data.clients / 2 < config.seal.threshold <= config.data.clients
+            and not _num_clients(config) / 2 < config.seal.threshold <= _num_clients(config)
         ),
     ),
     Rule(
@@ -412,6 +417,42 @@ RULES: tuple[Rule, ...] = (
             set(config.audit.canaries) <= {"records"}
             and config.audit.canaries_per_client != AuditSection().canaries_per_client
         ),
+    ),
+    Rule(
+        keys=("audit.canary_clients", "privacy.unit"),
+        law='canary clients measure epsilon for what one client contributes, and have its length, with "client" only',
+        advice='Set privacy.unit to "client", or audit.canary_clients to 0.',
+        is_broken=lambda config: config.audit.canary_clients > 0 and config.privacy.unit != "client",
+    ),
+    Rule(
+        keys=("audit.canary_clients", "audit.record"),
+        law="what canary clients did to a round is looked for in the sum that was opened, which only a record keeps",
+        advice="Set audit.record to true, or audit.canary_clients to 0.",
+        is_broken=lambda config: config.audit.canary_clients > 0 and not config.audit.record,
+    ),
+    Rule(
+        keys=("audit.canary_clients", "federation.weights"),
+        law="a canary client has no examples to be weighted by, and the guarantee is about the heaviest client",
+        advice='Set federation.weights to "equal", or audit.canary_clients to 0.',
+        is_broken=lambda config: config.audit.canary_clients > 0 and config.federation.weights != "equal",
+    ),
+    Rule(
+        keys=("audit.canary_clients", "federation.clients_per_round"),
+        law="canary clients take part in every round, as the client does that the guarantee is about",
+        advice="Set federation.clients_per_round to 0, or audit.canary_clients to 0.",
+        is_broken=lambda config: config.audit.canary_clients > 0 and config.federation.clients_per_round > 0,
+    ),
+    Rule(
+        keys=("audit.canary_clients", "lora.average"),
+        law="a canary client has one direction, so every round trains the same values",
+        advice='Set lora.average to "freeze-a" or "factors", or audit.canary_clients to 0.',
+        is_broken=lambda config: config.audit.canary_clients > 0 and config.lora.average == "alternate",
+    ),
+    Rule(
+        keys=("audit.canary_clients", "prune.mask"),
+        law="a canary client's direction travels whole",
+        advice='Set prune.mask to "none" and prune.sparsity to 0.0, or audit.canary_clients to 0.',
+        is_broken=lambda config: config.audit.canary_clients > 0 and config.prune.mask != "none",
     ),
     _only_with("prune.mask", "common", "random", "published", key="prune.schedule"),
     _only_with("prune.mask", "common", key="prune.exploration"),

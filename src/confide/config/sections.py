@@ -54,6 +54,13 @@ def _in_pairs(value: int) -> int:
     return value
 
 
+def _none_or_several(value: int) -> int:
+    """A number of canary clients: one alone has no spread."""
+    if value < 0 or value == 1:
+        raise ValueError("one canary client alone has no spread")
+    return value
+
+
 class Section(BaseModel):
     """What all sections share: frozen, no unknown keys, no conversion between types, finite numbers."""
 
@@ -488,6 +495,11 @@ class AuditSection(Section):
 
     canaries_per_client: Annotated[int, Field(ge=1), Unit("canaries per client")] = 8
     """Canaries of each other kind that get a coin at each client; about half of them go in."""
+
+    canary_clients: Annotated[int, AfterValidator(_none_or_several), Range("= 0, or >= 2"), Unit("clients")] = 0
+    """Further clients without data that take part like any other and send a random direction of the full length
+    `privacy.clip_norm` in every round: how far sums and the model lean their way measures epsilon with
+    `privacy.unit` "client". Such a model is for an audit and not for use."""
 
     views: Annotated[
         tuple[Literal["final", "client", "coalition", "server"], ...], Field(min_length=1, strict=False)

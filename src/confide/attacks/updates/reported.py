@@ -12,6 +12,8 @@ import numpy.typing as npt
 Scores = npt.NDArray[np.float64]
 Figures = Mapping[int, Mapping[str, Mapping[str, float]]]
 
+FIGURES = frozenset({"loss", "num_examples", "num_targets"})
+"""What a client must have told to be held against its records."""
 MEASURES = ("reported loss", "reported length")
 
 
