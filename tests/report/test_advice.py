@@ -64,6 +64,15 @@ def test_advice_claims_no_finding_of_its_own() -> None:
             assert "leak" not in item.text.lower()
 
 
+def test_a_guarantee_is_advised_where_there_is_none_and_a_stronger_one_where_there_is() -> None:
+    found = CASES["text comes out of a model"]
+    private = found.model_copy(update={"run": found.run.model_copy(update={"guarantee": "(epsilon 8, delta 1e-5)"})})
+    without, having = (" ".join(item.text for item in advice(one)) for one in (found, private))
+    assert "this run has none" in without
+    assert "this run has none" not in having
+    assert "privacy.target_epsilon" in having
+
+
 def test_something_is_said_whatever_was_found() -> None:
     for results in (*CASES.values(), leaking_audit(), calm_audit()):
         assert advice(results)

@@ -10,7 +10,6 @@ from confide.report.wording import VIEWS, need
 
 _MODEL_VIEWS: tuple[ViewKind, ...] = ("final", "client", "coalition", "server", "sealed-server")
 _INSIDE_VIEWS: tuple[ViewKind, ...] = ("client", "coalition")
-_NO_GUARANTEE = "Only differential privacy would come with a guarantee, and this version has none."
 _UNDECIDED: tuple[Verdict, ...] = ("unexplained", "too few records")
 _TEXT_FAMILIES: tuple[Family, ...] = ("extraction", "exposure")
 
@@ -59,6 +58,12 @@ def _parties(measures: Iterable[Measure]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def _guarantee(results: AuditResults) -> str:
+    if results.run.guarantee == "none":
+        return "Only differential privacy comes with a guarantee (privacy.unit), and this run has none."
+    return "A smaller epsilon (privacy.target_epsilon) bounds what can come out further."
+
+
 def _nothing_measured(results: AuditResults) -> str:
     if results.measures:
         return ""
@@ -72,8 +77,8 @@ def _text_comes_out(results: AuditResults) -> str:
     said = [measure for measure in leaks if measure.family == "extraction"]
     what = "training text comes out for" if said else "what was planted in its training text stands out for"
     return (
-        f"Do not hand on this model as it is: {what} {_parties(said or leaks)}. {_NO_GUARANTEE} Fewer rounds, fewer "
-        "local steps and fewer copies lower what is learnt by heart. Holding on to the base model's predictions "
+        f"Do not hand on this model as it is: {what} {_parties(said or leaks)}. {_guarantee(results)} Fewer rounds, "
+        "fewer local steps and fewer copies lower what is learnt by heart. Holding on to the base model's predictions "
         '(train.regularizer = "kl") changes what the model says first more than what it knows: judge it by exposure '
         "and by attacks with the base model, not by what comes out by itself."
     )
@@ -104,7 +109,7 @@ def _members_recognised(results: AuditResults) -> str:
         return ""
     return (
         f"Take it as known to {_parties(leaks)} whose records were trained on, and ask whether that alone does harm. "
-        f"{_NO_GUARANTEE} More records per client and fewer local steps lower it."
+        f"{_guarantee(results)} More records per client and fewer local steps lower it."
     )
 
 
