@@ -24,7 +24,6 @@ from confide.train.steps import MicroBatches, StepGradient
 from confide.update import Vector
 
 _ROUNDING = 1e-6  # a float32 gradient scaled to a norm is off by up to 2**-23 of it: stay below the bound by more
-_SEED_BITS = 63
 _GRID_BITS = 20
 
 
@@ -97,12 +96,14 @@ class PrivateSteps:
           as padding and the order of a sum do.
         - Noise is drawn once a step, for all trained values, with standard deviation noise_multiplier * clip_norm,
           whatever is in the step.
-        - Dropout takes its seed from the private draws: with a seed that others know, one example more would shift
-          the others' masks, and no bound on one gradient would cover that. (torch's generator on a CPU has 32 bits.)
+        - Nothing is dropped out, the base model's own dropout included: one example more would shift the others' masks,
+          and no bound on one gradient would cover that.
 
     Source: Abadi et al. 2016, "Deep Learning with Differential Privacy", algorithm 1, with the expected batch as the
         divisor in place of the size of the step's own batch.
     """
+
+    dropout_seed = 0  # nothing is drawn from it
 
     def __init__(
         self,
@@ -118,18 +119,17 @@ class PrivateSteps:
         self._divisor = settings.sampling_rate * len(examples)
         self._randomness = settings.randomness(round_number)
         self._gradients: ExampleGradients | None = None
-        coins = self._randomness.coins
-        self.dropout_seed = int("".join("01"[int(bit)] for bit in coins(_SEED_BITS, 0.5)), 2)
         self.batches = [self._draw(examples) for _ in range(settings.num_steps)]
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Watches the gradients of examples for the body.
+        """Watches the gradients of examples for the body, and drops nothing out.
 
         Raises:
             ModelError: the model trains something that has no per-example gradients.
         """
-        with watch_examples(self._module, self._objective.parameters) as self._gradients:
+        watching = watch_examples(self._module, self._objective.parameters)
+        with _without_dropout(self._module), watching as self._gradients:
             yield
         self._gradients = None
 
@@ -230,3 +230,16 @@ def add_clipped(totals: Sequence[Tensor], gradients: Sequence[Tensor], clip_norm
         total.add_((factors.to(part.dtype) @ part).view_as(total))
     found: list[float] = norms.tolist()
     return found
+
+
+@contextmanager
+def _without_dropout(module: torch.nn.Module) -> Iterator[None]:
+    """Leaves in training mode what is trained, where gradients are watched only so, and nothing that drops out."""
+    modes = [(part, part.training) for part in module.modules()]
+    for part, _ in modes:
+        part.training = any(parameter.requires_grad for parameter in part.parameters(recurse=False))
+    try:
+        yield
+    finally:
+        for part, was_training in modes:
+            part.training = was_training

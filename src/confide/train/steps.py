@@ -49,7 +49,7 @@ class RoundSteps(Protocol):
         ...
 
     def running(self) -> AbstractContextManager[None]:
-        """Surrounds all calls of `make_gradient`; the model is in training mode inside."""
+        """Surrounds all calls of `make_gradient`; what is trained is in training mode inside."""
         ...
 
     def make_gradient(self, batches: MicroBatches) -> StepGradient:
