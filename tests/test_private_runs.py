@@ -168,6 +168,23 @@ def test_an_upload_of_a_round_that_failed_is_paid_for_too(
     assert info(folder)["epsilon"] == records[1].epsilon
 
 
+def test_a_budget_that_failed_rounds_have_spent_ends_in_an_error_and_no_model(
+    make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "tiny"
+    with monkeypatch.context() as patch:
+        fail_in(1, patch)
+        with pytest.raises(RoundFailedError):
+            train(make_config(**EXAMPLE))
+        for _ in range(2):
+            with pytest.raises(RoundFailedError):
+                resume_command(folder)
+    with pytest.raises(PrivacyBudgetError, match="no round is complete, so there is no model"):
+        resume_command(folder)
+    assert info(folder)["status"] == "failed"
+    assert 5.9 < info(folder)["epsilon"] <= 6.0
+
+
 def test_a_failed_rounds_uploads_stand_in_the_runs_notes_and_in_no_record(
     make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,12 @@ from confide.update import Layout
 
 _log = logging.getLogger(__name__)
 
+_WITHIN = "The last model inside the budget is saved."
+_NOTHING_WITHIN = (
+    "Uploads of rounds that failed have spent it, and no round is complete, so there is no model. Find out why they "
+    "failed, and start a new run; its data have been released once already, which its own epsilon does not count."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Federation:
@@ -113,10 +119,10 @@ def run(
             observer.round_started(state.round_number + 1, federation.num_rounds, federation.server.clients_per_round)
             state = _one_round(federation, directory, state, observer, trackers)
     except PrivacyBudgetError as error:
+        reason = f"{error} {_WITHIN if state.round_number else _NOTHING_WITHIN}"
         if not federation.stops_at_budget or state.round_number == 0:
-            _note_end(federation, directory, "failed", str(error))
-            raise
-        reason = str(error)
+            _note_end(federation, directory, "failed", reason)
+            raise PrivacyBudgetError(reason) from error
         _log.warning("the run ends after round %d: %s", state.round_number, reason)
     except BaseException as error:
         interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt)

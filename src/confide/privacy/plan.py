@@ -131,5 +131,5 @@ class Budget:
         if self.target_epsilon is not None and epsilon > self.target_epsilon:
             raise PrivacyBudgetError(
                 f"one more round would bring epsilon to {epsilon:.4g}, above {self.key} = "
-                f"{self.target_epsilon:g} (delta {self.delta:g}). The last model inside the budget is saved."
+                f"{self.target_epsilon:g} (delta {self.delta:g})."
             )
