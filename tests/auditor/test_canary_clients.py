@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from safetensors.numpy import load_file
 
 from confide.audit.epsilon_bounds import EpsilonBound
 from confide.audit.statistics import CanaryClientEpsilon, canary_cosines, final_model_epsilon
@@ -247,8 +246,9 @@ def test_a_stopped_run_goes_on_in_the_same_directions(
             train(make_shared_config(**CANARY, run__name="stopped"))
     stopped = canary_run.parent / "stopped"
     resume_command(stopped)
-    whole, gone_on = (load_file(run / "final" / "adapter_model.safetensors") for run in (canary_run, stopped))
-    assert all(np.array_equal(whole[name], gone_on[name]) for name in whole)
+    # Not the same bytes: who had uploaded before the stop uploads again, with new noise.
+    # Other directions in one of the two rounds would leave half of the shift.
+    assert fitted(opened(stopped)).shift > 0.75 * fitted(opened(canary_run)).shift
 
 
 def test_a_client_of_the_data_cannot_have_a_canary_s_name(make_config: ConfigMaker, tmp_path: Path) -> None:
