@@ -159,6 +159,9 @@ def rounds_in(tmp_path: Path, adapter: Path, names: list[str]) -> Path:
         (["1", "3", "4"], [1, 3, 4], [2]),
         (["2", "3"], [2, 3], [1]),
         (["0003"], [3], []),
+        (["1", "3", "5"], [1, 3, 5], [2, 4]),
+        (["2", "4", "6"], [2, 4, 6], []),
+        (["step-1", "step-501", "step-1001"], [1, 501, 1001], []),
     ],
 )
 def test_rounds_are_found_by_the_last_number_in_their_names(

@@ -59,7 +59,7 @@ class AdapterRounds:
     Attributes:
         folders: by the number in the folder's name, or 1 for a single adapter. 0 is an adapter that changes nothing;
             where the folder number 0 does change something, all numbers are one more than in the names.
-        missing: numbers between the first and the last that no folder has.
+        missing: numbers before the last that no folder has, by the beat of those that are there.
         ignored: folders with adapters that are not among them.
     """
 
@@ -196,6 +196,10 @@ def _adapted_layers(folder: Path) -> tuple[str, ...]:
     return tuple(sorted({factor["layer"] for factor in factors if factor is not None}))
 
 
+_LEAST_BEAT = 10
+"""Numbers that go up by so much count steps of training and not rounds."""
+
+
 def _missing(numbers: Sequence[int]) -> tuple[int, ...]:
     """Numbers that no folder has, by the smallest step; where training ended off the beat, the last does not count."""
     steps = [later - earlier for earlier, later in pairwise(numbers)]
@@ -204,6 +208,8 @@ def _missing(numbers: Sequence[int]) -> tuple[int, ...]:
     step = min(steps)
     if any(one % step for one in steps):
         return _missing(numbers[:-1])
+    if numbers[0] % step and step < _LEAST_BEAT:
+        step = 1  # 1, 3, 5: rounds count from 1 and not from -1
     return tuple(sorted(set(range(numbers[0] % step or step, numbers[-1], step)) - set(numbers)))
 
 

@@ -3,9 +3,10 @@
 In each round that is looked at a text is drawn behind every prompt: the first 80 % and 30 % of a record, the 80 % with
 words replaced, and the begin token alone. The basic attack draws from the round's model; the enhanced one from that
 model amplified against the model of the round right before, looked at or not. Both draw with the same top-p, the same
-temperature and the same random numbers, so that nothing else differs: where a round changed nothing, the second model
-changes nothing. Unlike the paper, the same is asked about records that nobody trained on, and about the same records in
-every round.
+temperature and the same random numbers: where a round changed nothing, the second model changes nothing. But amplifying
+also makes a draw sharper, as a lower temperature does, and that alone brings out more of a text that the model knows.
+So what the enhanced attack has beyond the basic one is no proof that the second model knows something. Unlike the
+paper, the same is asked about records that nobody trained on, and about the same records in every round.
 
 Source: arXiv 2509.20680, sections 3.1 to 3.3, appendices D and H.
 """
@@ -32,6 +33,10 @@ from confide.seeds import derive_seed
 from confide.update import Vector
 
 _TWO = "-two"
+_SHARPER = (
+    "Amplifying makes a draw sharper, as a lower temperature does, and that alone brings out more of a text that the "
+    "model knows: a gain is not told from that."
+)
 
 
 def audit_protocol(probe: Probe) -> Findings:
@@ -152,9 +157,10 @@ class _Row:
 
     def gains(self, basic: "_Row") -> list[Found]:
         none = np.zeros(self.subject.labels.size)
+        subject = replace(self.subject, note=f"{self.subject.note} {_SHARPER}")
         return [
-            mean(self.subject, "gain", self._mean() - basic._mean(), none, most=None),
-            mean(self.subject, "gain_max", self._best() - basic._best(), none, most=None),
+            mean(subject, "gain", self._mean() - basic._mean(), none, most=None),
+            mean(subject, "gain_max", self._best() - basic._best(), none, most=None),
         ]
 
     def _mean(self) -> Floats:
