@@ -175,8 +175,19 @@ def test_a_clients_claim_is_refuted_only_at_the_delta_that_follows_from_it() -> 
     bounds = by_method(epsilon_bounds([seen(4.0, 2000)], claim, delta=DELTA))
     assert bounds["gaussian"].verdict == "above the claim"
     assert bounds["gaussian"].claimed == 2 * claim.epsilon
-    assert bounds["gaussian"].delta == DELTA
+    limit = claim.of_a_record()
+    assert limit is not None
+    assert bounds["gaussian"].delta == limit.delta > DELTA
     assert "The claim is about clients" in bounds["gaussian"].note
+
+
+def test_a_clients_claim_that_is_true_is_not_passed_by_a_bound_at_a_smaller_delta() -> None:
+    """A record that replaces another shows twice the client's mu: more than twice its epsilon at the same delta."""
+    claim = claimed(1.0, "client")
+    for bound in epsilon_bounds([seen(2.0, 4000)], claim, delta=DELTA):
+        assert bound.verdict == "within the claim"
+        assert bound.claimed is not None
+        assert bound.low <= bound.claimed
 
 
 def test_about_as_many_canaries_as_are_said_to_be_needed_are_enough_and_fewer_are_not() -> None:

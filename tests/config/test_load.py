@@ -147,8 +147,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(tmp_path: Path, c
         ("seal.initial_range=9e-13", "seal.initial_range is 9e-13, expected a number = 0, or >= 1e-12 and <= 1e6."),
         ("seal.initial_range=1000001", "expected a number = 0, or >= 1e-12 and <= 1e6."),
         ("seal.initial_range=inf", "expected a number = 0, or >= 1e-12 and <= 1e6. It has to be finite."),
-        ("audit.canary_clients=1", "audit.canary_clients is 1, expected a whole number = 0, or >= 2."),
-        ("audit.canary_clients=-2", "audit.canary_clients is -2, expected a whole number = 0, or >= 2."),
+        ("audit.canary_clients=9", "audit.canary_clients is 9, expected a whole number = 0, or >= 10."),
+        ("audit.canary_clients=-2", "audit.canary_clients is -2, expected a whole number = 0, or >= 10."),
         ("data.path={a=1}", "data.path is a table, expected text."),
     ],
 )
@@ -277,12 +277,12 @@ CONTRADICTIONS = [
     ),
     ('audit.canaries=["personal"]', "audit.records_per_client=9"),
     ('audit.canaries=["records"]', "audit.canaries_per_client=9"),
-    ("audit.canary_clients=8", "privacy.unit=example", "privacy.noise_multiplier=1", *CANARY_CLIENTS[2:]),
-    ("audit.canary_clients=8", "audit.record=false", *CANARY_CLIENTS[:2], "federation.weights=equal"),
-    ("audit.canary_clients=8", "federation.weights=examples", *CANARY_CLIENTS[:3]),
-    ("audit.canary_clients=8", "federation.clients_per_round=3", *CANARY_CLIENTS),
-    ("audit.canary_clients=8", "lora.average=alternate", *CANARY_CLIENTS),
-    ("audit.canary_clients=8", "prune.mask=random", "prune.sparsity=0.5", *CANARY_CLIENTS),
+    ("audit.canary_clients=12", "privacy.unit=example", "privacy.noise_multiplier=1", *CANARY_CLIENTS[2:]),
+    ("audit.canary_clients=12", "audit.record=false", *CANARY_CLIENTS[:2], "federation.weights=equal"),
+    ("audit.canary_clients=12", "federation.weights=examples", *CANARY_CLIENTS[:3]),
+    ("audit.canary_clients=12", "federation.clients_per_round=3", *CANARY_CLIENTS),
+    ("audit.canary_clients=12", "lora.average=alternate", *CANARY_CLIENTS),
+    ("audit.canary_clients=12", "prune.mask=random", "prune.sparsity=0.5", *CANARY_CLIENTS),
     ("prune.mask=none", "prune.schedule=ramp"),
     ("prune.mask=random", "prune.exploration=0.2", "prune.sparsity=0.5"),
     ("prune.schedule=constant", "prune.initial_sparsity=0.1", "prune.mask=random", "prune.sparsity=0.5"),
@@ -390,10 +390,10 @@ def test_a_key_is_accepted_where_it_has_an_effect(overrides: tuple[str, ...]) ->
 
 def test_canary_clients_count_among_those_that_a_round_needs_and_that_open_it() -> None:
     of_data = ("data.partition=iid", "data.clients=3", *CANARY_CLIENTS)
-    config = parse(*of_data, "audit.canary_clients=4", "federation.min_clients=7", "seal.threshold=7")
-    assert config.federation.min_clients == config.seal.threshold == 7
-    assert "at least as many clients" in message_of(*of_data, "audit.canary_clients=4", "federation.min_clients=8")
-    assert "more than half of the clients" in message_of(*of_data, "audit.canary_clients=4", "seal.threshold=3")
+    config = parse(*of_data, "audit.canary_clients=10", "federation.min_clients=13", "seal.threshold=13")
+    assert config.federation.min_clients == config.seal.threshold == 13
+    assert "at least as many clients" in message_of(*of_data, "audit.canary_clients=10", "federation.min_clients=14")
+    assert "more than half of the clients" in message_of(*of_data, "audit.canary_clients=10", "seal.threshold=6")
 
 
 @pytest.mark.parametrize("scheme", ["onetime", "shared", "published"])

@@ -338,6 +338,22 @@ def test_where_noise_hides_the_client_a_training_that_is_not_finite_sends_noise_
     assert client.state.num_seen == 0
 
 
+def test_with_both_units_a_training_that_was_not_finite_is_not_done_again() -> None:
+    """Another training for the same round would be another release of rows, which nobody counted."""
+    trained = []
+
+    def diverge_once(**arguments: Any) -> LocalResult:
+        trained.append(arguments["round_number"])
+        if len(trained) == 1:
+            raise NonFiniteLossError("the loss is nan")
+        return FakeTrainer().train(**arguments)
+
+    releases = MemoryReleases()
+    client = make_client(privacy=Halving("both"), train=diverge_once, releases=releases)
+    assert [sent_values(train(client)) for _ in range(2)] == [[0.0] * 4] * 2
+    assert (trained, releases.counts) == ([1], Counts(trainings=1, uploads=2))
+
+
 @pytest.mark.parametrize("unit", ["none", "example"])
 def test_where_nothing_hides_it_a_training_that_is_not_finite_is_an_error(unit: Unit) -> None:
     def diverge(**_arguments: Any) -> LocalResult:

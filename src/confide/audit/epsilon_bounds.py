@@ -61,7 +61,7 @@ class EpsilonBound(BaseModel):
         attack: whose scores; several tried ones share the significance.
         low: the bound, at least 0.
         estimate: the method's own estimate, which is no bound; None where it has none.
-        delta: at which it holds: the claim's where there is a claim.
+        delta: at which it holds: that of `claimed` where there is one.
         significance: the chance that the bound is above the true epsilon.
         num_tried: how many bounds share that chance.
         num_in, num_out: canaries that took part and that did not.

@@ -143,7 +143,8 @@ def epsilon_bounds(
         told: scores and coins; of one view and population those of several attacks share the significance. At least
             one canary in and one out each.
         claim: of the run; None without one.
-        delta: at which the bounds hold; the claim's where there is one.
+        delta: at which the bounds hold where nothing is claimed of a record; else that of the claim, or of what follows
+            from it for a record.
         num_others: bounds made elsewhere that the same audit compares with its claim.
         not_covered: parties against whom the claim does not hold: their bounds are not compared with it.
 
@@ -197,23 +198,23 @@ def _bound(
     method: _Method, group: Sequence[Told], claim: Claim | None, *, delta: float, num_compared: int
 ) -> EpsilonBound:
     limit = None if claim is None else claim.of_a_record()
+    at = delta if limit is None else limit.delta  # what stands beside a claim holds at its delta
     plans = [_plans(one.coins.size, claim, len(group)) for one in group]
     share = SIGNIFICANCE / len(group)
 
-    def largest(delta: float, significance: float) -> list[ChosenBound]:
+    def largest(significance: float) -> list[ChosenBound]:
         return [
-            method.largest(one, own, delta=delta, significance=significance)
-            for one, own in zip(group, plans, strict=True)
+            method.largest(one, own, delta=at, significance=significance) for one, own in zip(group, plans, strict=True)
         ]
 
-    found = largest(delta, share)
+    found = largest(share)
     best = max(range(len(group)), key=lambda place: found[place].epsilon)
     counts = [(int(one.coins.sum()), int((~one.coins).sum())) for one in group]
     verdict: EpsilonVerdict = "no claim"
     if limit is not None:
         verdict = "within the claim"
         if found[best].epsilon > limit.epsilon:
-            certain = largest(limit.delta, share / num_compared)
+            certain = largest(share / num_compared)
             is_sure = max(one.epsilon for one in certain) > limit.epsilon
             verdict = "above the claim" if is_sure else "undecided"
     return EpsilonBound(
@@ -223,13 +224,13 @@ def _bound(
         population=group[best].population,
         attack=group[best].attack,
         low=found[best].epsilon,
-        delta=delta,
+        delta=at,
         significance=SIGNIFICANCE,
         num_tried=sum(one.num_tried for one in found),
         num_in=counts[best][0],
         num_out=counts[best][1],
         ceiling=max(
-            method.most(*count, own, delta=delta, level=share / one.num_tried)
+            method.most(*count, own, delta=at, level=share / one.num_tried)
             for count, own, one in zip(counts, plans, found, strict=True)
         ),
         claimed=None if limit is None else limit.epsilon,

@@ -54,10 +54,13 @@ def _in_pairs(value: int) -> int:
     return value
 
 
+_FEWEST_CANARY_CLIENTS = 10
+
+
 def _none_or_several(value: int) -> int:
-    """A number of canary clients: one alone has no spread."""
-    if value < 0 or value == 1:
-        raise ValueError("one canary client alone has no spread")
+    """A number of canary clients: fewer would pass a run with half of its noise."""
+    if value != 0 and value < _FEWEST_CANARY_CLIENTS:
+        raise ValueError("too few canary clients to notice much")
     return value
 
 
@@ -496,10 +499,11 @@ class AuditSection(Section):
     canaries_per_client: Annotated[int, Field(ge=1), Unit("canaries per client")] = 8
     """Canaries of each other kind that get a coin at each client; about half of them go in."""
 
-    canary_clients: Annotated[int, AfterValidator(_none_or_several), Range("= 0, or >= 2"), Unit("clients")] = 0
+    canary_clients: Annotated[int, AfterValidator(_none_or_several), Range("= 0, or >= 10"), Unit("clients")] = 0
     """Further clients without data that take part like any other and send a random direction of the full length
     `privacy.clip_norm` in every round: how far sums and the model lean their way measures epsilon with
-    `privacy.unit` "client". Such a model is for an audit and not for use."""
+    `privacy.unit` "client". Fewer than ten would hardly notice half of the noise. Such a model is for an audit and not
+    for use."""
 
     views: Annotated[
         tuple[Literal["final", "client", "coalition", "server"], ...], Field(min_length=1, strict=False)

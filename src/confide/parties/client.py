@@ -170,7 +170,7 @@ class Client:
         self._evaluate = evaluate
         self._store = store
         self._releases = releases
-        self._trained: tuple[str, int, LocalResult] | None = None
+        self._trained: tuple[str, int, LocalResult | None] | None = None
         self._released: tuple[str, int] | None = None
         self._on_step = on_step
         self._recorder = recorder
@@ -341,6 +341,7 @@ class Client:
         state, rules = self.state, self._rules
         if self._trained is not None and self._trained[:2] == (state.shared.digest, number):
             return self._trained[2]
+        result: LocalResult | None
         try:
             result = self._trainer.train(
                 client=self.name,
@@ -356,7 +357,7 @@ class Client:
         except NonFiniteLossError:
             if not self._privacy.noises_updates or rules.step.with_control:
                 raise
-            return None
+            result = None
         if self._privacy.trains_privately:
             self._trained = (state.shared.digest, number, result)
         return result
