@@ -100,7 +100,10 @@ def silent(model: AdaptedModel) -> PairedPasses:
 
 
 def note_of(findings: Findings, attack: str) -> str:
-    (note,) = {one.note for one in findings.found if one.attack == attack}
+    gains = ("gain", "gain_max")
+    (note,) = {one.note for one in findings.found if one.attack == attack and one.metric not in gains}
+    of_gains = {one.note for one in findings.found if one.attack == attack and one.metric in gains}
+    assert all(one.startswith(note) and one.endswith("a gain is not told from that.") for one in of_gains)
     return note
 
 
