@@ -92,10 +92,11 @@ def make_steps(
     settings: PrivateSettings,
     examples: Sequence[TokenizedExample],
     trained: Layout,
-    regularizer: RegularizerSettings = RegularizerSettings(),  # noqa: B008 (frozen)
+    regularizer: RegularizerSettings | None = None,
 ) -> PrivateSteps:
     model.set_trainable(trained)
-    objective = Objective(model, TargetScorer(model.module), regularizer, model.parameters_of(trained), model.read())
+    settled = regularizer or RegularizerSettings()
+    objective = Objective(model, TargetScorer(model.module), settled, model.parameters_of(trained), model.read())
     return PrivateSteps(model, objective, settings, examples, 1)
 
 

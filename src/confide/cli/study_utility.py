@@ -1,6 +1,7 @@
 """`confide study` of usefulness alone: each variant with each seed, and its held-out loss beside the base model's."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from confide.cli.study_runs import train_variant
-from confide.errors import UsageError
+from confide.errors import RunError, UsageError
 from confide.files import write_atomic
 
 if TYPE_CHECKING:
@@ -53,13 +54,22 @@ def show_utility(study: "Study", names: Sequence[str], console: Console, *, trai
 
 
 def _measure(run: Path) -> None:
-    """Writes a run's held-out loss and its base model's, once."""
+    """Writes a run's held-out loss and its base model's, once.
+
+    Raises:
+        RunError: one of them is not finite.
+    """
     from confide.assess import measure_utility
 
     if (run / _FILE).exists():
         return
     federated, base = measure_utility(run)
     measured = {"loss": federated.overall.value("loss"), "base_loss": base.overall.value("loss")}
+    if not all(loss is not None and math.isfinite(loss) for loss in measured.values()):
+        raise RunError(
+            f"{run}: the held-out loss is {measured['loss']} and the base model's {measured['base_loss']}, expected "
+            "finite numbers. Lower train.learning_rate, or leave the variant out with --only."
+        )
     write_atomic(run / _FILE, json.dumps(measured, allow_nan=False) + "\n")
 
 
