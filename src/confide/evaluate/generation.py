@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import numpy as np
 import torch
 
 from confide.errors import UsageError
@@ -168,17 +169,33 @@ class _Draw:
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         del input_ids
-        logits = _keep_likeliest(scores.float() / self._sampling.temperature, self._sampling.top_p)
+        logits = keep_nucleus(scores.float() / self._sampling.temperature, self._sampling.top_p)
         waits = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g) for g in self._generators])
         return logits - waits.log().to(scores.device)  # (batch, vocabulary); -log of an exponential is Gumbel
 
 
-def _keep_likeliest(logits: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Sets to minus infinity all but the likeliest tokens that together reach `top_p`; at least one is kept."""
-    ordered, tokens = logits.sort(dim=-1, descending=True, stable=True)
+def keep_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Sets to minus infinity all but the likeliest tokens that together reach `top_p`; at least one is kept.
+
+    Of several tokens that are exactly as likely as the last one of them, all are kept.
+
+    Args:
+        logits: shape (batch, vocabulary), float32 or float64.
+        top_p: in (0, 1].
+    """
+    if top_p == 1.0:
+        return logits
+    # On CPUs numpy sorts a large vocabulary's values many times faster than torch, which also sorts their places.
+    is_on_cpu = logits.device.type == "cpu"
+    ordered = (
+        torch.from_numpy(np.sort(logits.detach().numpy())).flip(-1)
+        if is_on_cpu
+        else logits.sort(descending=True).values
+    )
     probabilities = ordered.softmax(dim=-1)
     is_beyond = probabilities.cumsum(dim=-1) - probabilities >= top_p  # what comes before it reaches top_p already
-    return torch.empty_like(logits).scatter(-1, tokens, ordered.masked_fill(is_beyond, -torch.inf))
+    least = ordered.masked_fill(is_beyond, torch.inf).amin(dim=-1, keepdim=True)
+    return logits.masked_fill(logits < least, -torch.inf)
 
 
 def _generate_batch(

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from confide.attacks.decoding import DecodingScheme
 from confide.errors import UsageError
-from confide.evaluate.generation import Answer, device_of
+from confide.evaluate.generation import Answer, device_of, keep_nucleus
 from confide.model.context import max_positions
 from confide.model.evaluation_mode import evaluation_mode
 from confide.model.load import pad_token_id
@@ -259,22 +258,7 @@ def _scores_of_rows(newer: Tensor, older: Tensor, each: Sequence[Amplification])
 
 
 def _keep_drawable(scores: Tensor, scheme: DecodingScheme) -> Tensor:
-    """Sets to minus infinity what the scheme cannot draw; `scores` are over the temperature already.
-
-    Of several tokens that are exactly as likely as the last one of the nucleus, all are kept.
-    """
+    """Sets to minus infinity what the scheme cannot draw; `scores` are over the temperature already."""
     if 0 < scheme.top_k < scores.shape[-1]:
         scores = scores.masked_fill(scores < scores.topk(scheme.top_k, dim=-1).values[:, -1:], -torch.inf)
-    if scheme.top_p == 1.0:
-        return scores
-    # On CPUs numpy sorts a large vocabulary's values many times faster than torch, which also sorts their places.
-    is_on_cpu = scores.device.type == "cpu"
-    ordered = (
-        torch.from_numpy(np.sort(scores.detach().numpy())).flip(-1)
-        if is_on_cpu
-        else scores.sort(descending=True).values
-    )
-    probabilities = ordered.softmax(dim=-1)
-    is_beyond = probabilities.cumsum(dim=-1) - probabilities >= scheme.top_p  # what comes before it reaches top_p
-    least = ordered.masked_fill(is_beyond, torch.inf).amin(dim=-1, keepdim=True)
-    return scores.masked_fill(scores < least, -torch.inf)
+    return keep_nucleus(scores, scheme.top_p)
