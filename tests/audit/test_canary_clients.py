@@ -9,9 +9,12 @@ from scipy.stats import binom
 
 from confide.attacks.view import SeenUpdate, View, ViewName
 from confide.audit import canary_clients
-from confide.audit.canary_clients import ClientClaim, audit_canary_clients
-from confide.audit.epsilon_bounds import EpsilonBound
+from confide.audit.canary_clients import SHARE, ClientClaim, audit_canary_clients
+from confide.audit.epsilon_bounds import UNDECIDED, Claim, EpsilonBound
+from confide.audit.epsilons import epsilon_bounds
+from confide.audit.judging import Findings
 from confide.audit.statistics import canary_cosines, final_model_epsilon, gaussian_epsilon
+from confide.audit.told import Told
 from confide.canaries.canary_clients import canary_client_names, client_direction
 from confide.update import Layout, Slot, Vector
 
@@ -50,9 +53,7 @@ def client_view(means: list[Vector], *attackers: str) -> View:
     return View(name=name, party="clients", layout=LAYOUT, own_clients=frozenset(attackers), others_means=seen)
 
 
-def audited(
-    *views: View, seed: int, claimed: float | None = None, names: tuple[str, ...] = NAMES
-) -> list[EpsilonBound]:
+def found_in(*views: View, seed: int, claimed: float | None = None, names: tuple[str, ...] = NAMES) -> Findings:
     return audit_canary_clients(
         views,
         names=names,
@@ -61,6 +62,34 @@ def audited(
         claim=ClientClaim(epsilon=claimed, delta=DELTA, coalition=1),
         seed=seed,
     )
+
+
+def audited(
+    *views: View, seed: int, claimed: float | None = None, names: tuple[str, ...] = NAMES
+) -> list[EpsilonBound]:
+    found = found_in(*views, seed=seed, claimed=claimed, names=names)
+    assert found.epsilon_gaps == []
+    return found.epsilons
+
+
+def found_at(view: View, significance: float, *, seed: int) -> float:
+    """The bound of this view alone at a significance."""
+    (bound,) = audit_canary_clients(
+        [view],
+        names=NAMES,
+        start=START,
+        trained=TRAINED,
+        claim=ClientClaim(epsilon=None, delta=DELTA, coalition=1),
+        seed=seed,
+        significance=significance,
+    ).epsilons
+    return bound.low
+
+
+def the_same_to_all(names: tuple[str, ...], *, seed: int) -> Vector:
+    """An update that leans towards all of them alike, up to float32."""
+    directions = np.stack([client_direction(name, TRAINED.num_values, seed=seed) for name in names])
+    return np.asarray(np.linalg.pinv(directions) @ np.ones(len(names)), np.float32)
 
 
 def claim_of(rounds: int, noise: float) -> float:
@@ -106,6 +135,38 @@ def test_a_true_claim_is_called_false_no_more_often_than_said(
     num_false = sum(one.verdict == "above the claim" for one in found)
     assert num_false <= binom.ppf(0.999, num_runs, 0.05)
     assert {one.significance for one in found} == {0.05}
+
+
+def test_with_bounds_on_records_beside_them_a_true_claim_is_called_false_no_more_often_than_said() -> None:
+    """Both claims are exact: of a record, seen once with mu 1, and of a client, seen in two rounds."""
+    num_runs, num_false = 50, 0
+    of_record = Claim(unit="example", epsilon=gaussian_epsilon(1.0, DELTA), delta=DELTA)
+    for seed in range(num_runs):
+        rng = np.random.default_rng([seed, 1])
+        coins = rng.random(60) < 0.5
+        scores = coins + rng.standard_normal(60)
+        told = Told(view="final", population="random", attack="a", scores=scores, coins=coins)
+        bounds = epsilon_bounds([told], of_record, delta=DELTA, share=1 - SHARE)
+        bounds += audited(final_view(opened(seed, rounds=2, noise=1.0)), seed=seed, claimed=claim_of(2, 1.0))
+        num_false += any(one.verdict == "above the claim" for one in bounds)
+    assert num_false <= binom.ppf(0.99, num_runs, 0.05)
+
+
+def test_a_bound_that_is_above_the_claim_only_before_the_correction_is_undecided() -> None:
+    view = final_view(opened(4, rounds=3, noise=0.5))
+    (alone,) = audited(view, seed=4)
+    corrected = found_at(view, 0.05 * SHARE, seed=4)
+    assert corrected < alone.low
+    for claimed, verdict in (
+        (0.999 * corrected, "above the claim"),
+        (1.001 * corrected, "undecided"),
+        (0.999 * alone.low, "undecided"),
+        (1.001 * alone.low, "within the claim"),
+    ):
+        (found,) = audited(view, seed=4, claimed=claimed)
+        assert found.verdict == verdict
+        assert (UNDECIDED in found.note) == (verdict == "undecided")
+        assert (found.low, found.significance) == (alone.low, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +233,32 @@ def test_who_sees_no_sum_in_the_clear_has_no_bound() -> None:
     blind = client_view([])
     server = View(name="sealed-server", party="the server", layout=LAYOUT)
     assert audited(blind, server, seed=1) == []
+
+
+def test_where_no_estimate_can_be_computed_the_bound_stands_and_the_note_says_why() -> None:
+    view = client_view([the_same_to_all(NAMES, seed=3)], "north")
+    (found,) = audited(view, seed=3, claimed=1.0)
+    assert found.estimate is None
+    assert found.low == found.ceiling
+    assert found.verdict == "above the claim"
+    assert "There is no estimate: how far it leans is so nearly the same for all canary clients" in found.note
+    (usual,) = audited(client_view(opened(3, rounds=1, noise=1.0), "north"), seed=3)
+    assert usual.estimate is not None
+    assert "no estimate" not in usual.note
+
+
+def test_where_no_bound_can_be_computed_a_gap_says_so_and_other_views_have_theirs() -> None:
+    alike, nothing = the_same_to_all(NAMES, seed=3), np.zeros(TRAINED.num_values, np.float32)
+    for means, why in (
+        ([alike], "so nearly the same that no epsilon is large enough"),
+        ([nothing], "0 throughout"),
+        ([alike * np.float32(np.nan)], "no numbers"),
+    ):
+        found = found_in(final_view(means), client_view(opened(3, rounds=1, noise=1.0), "north"), seed=3, claimed=1.0)
+        assert [one.view for one in found.epsilons] == ["client"]
+        (gap,) = found.epsilon_gaps
+        assert gap.startswith("canary-clients, seen by whoever: no bound on a client's epsilon. ")
+        assert why in gap
 
 
 def test_one_canary_client_is_too_few() -> None:

@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ from confide.auditor.audited import Audited
 from confide.auditor.canary_clients import find_canary_clients, look_for_canary_clients
 from confide.auditor.of_run import open_run
 from confide.auditor.views import MOST_UPDATE_ROUNDS
-from confide.canaries.canary_clients import CanaryTrainer, client_direction
+from confide.build.privacy import build_privacy
+from confide.canaries.canary_clients import CanaryTrainer, canary_client_names, client_direction
 from confide.cli.train import resume_command, train
 from confide.config.load import parse_config
 from confide.config.schema import Config
 from confide.errors import ConfigError, RunInterrupted
 from confide.privacy import client_level
+from confide.privacy.both_levels import BothPrivacy
 from confide.privacy.discrete_gaussian import discrete_gaussian
+from confide.privacy.plan import Counts
 from confide.privacy.randomness import NoiseSource
 from confide.records import RoundRecord
 from tests.auditor.conftest import say_nothing
@@ -32,6 +37,13 @@ from tests.recorded import words
 
 ConfigMaker = Callable[..., Config]
 
+BOTH: dict[str, Any] = {
+    "privacy__unit": "both",
+    "privacy__noise_multiplier": 2.0,
+    "privacy__clip_norm": 0.25,
+    "privacy__client_noise_multiplier": 0.5,
+    "privacy__client_clip_norm": 2.0,
+}
 OWNERS = ("north", "south", "west")
 NUM_CANARIES = 12
 ROUNDS = 2
@@ -107,6 +119,16 @@ def canary_run(make_shared_config: ConfigMaker) -> Path:
 
 
 @pytest.fixture(scope="module")
+def both_run(make_shared_config: ConfigMaker) -> Path:
+    """The same with rows hidden as well."""
+    return train(make_shared_config(**CANARY | BOTH | {"run__name": "both"}))
+
+
+def last_record(run: Path) -> RoundRecord:
+    return RoundRecord.from_json((run / "rounds.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
 def right(canary_run: Path) -> Audited:
     return opened(canary_run)
 
@@ -154,6 +176,57 @@ def test_canary_clients_seal_and_sign_as_any_other_and_own_no_data(right: Audite
     assert set(right.attackers.everyone) <= set(OWNERS)
     assert right.facts.num_clients == len(everyone)
     assert right.views.holes() == []
+
+
+@pytest.mark.parametrize("unit", ["client", "both"])
+def test_what_failed_rounds_have_spent_beyond_the_last_record_is_claimed_too(
+    unit: str, canary_run: Path, both_run: Path, tmp_path: Path
+) -> None:
+    of_client = "client_epsilon" if unit == "both" else "epsilon"
+    run = Path(shutil.copytree(both_run if unit == "both" else canary_run, tmp_path / "run"))
+    info = json.loads((run / "run.json").read_text())
+    (recorded,) = {info["epsilon"], last_record(run).epsilon}
+    (of_client_recorded,) = {info[of_client], getattr(last_record(run), of_client)}
+    for factor, expected in ((2.0, 2.0), (0.5, 1.0)):
+        (run / "run.json").write_text(json.dumps(info | {name: factor * info[name] for name in ("epsilon", of_client)}))
+        facts, canaries = opened(run).facts, opened(run).canary_clients
+        assert facts.claim is not None
+        assert canaries is not None
+        assert facts.claim.epsilon == expected * recorded
+        assert canaries.claim.epsilon == expected * of_client_recorded
+        assert (facts.client_claim is None) == (unit == "client")
+        if facts.client_claim is not None:
+            assert facts.client_claim.epsilon == expected * of_client_recorded
+
+
+def test_with_both_units_canary_clients_measure_the_claim_of_a_client(both_run: Path) -> None:
+    audited, last = opened(both_run), last_record(both_run)
+    bounds, found = bounds_of(audited), fitted(audited)
+    assert bounds["final"].claimed == bounds["client"].claimed == last.client_epsilon
+    assert last.client_epsilon != last.epsilon
+    assert bounds["coalition"].claimed is None
+    assert bounds["final"].verdict == "within the claim"
+    # As with "client": the length is that of a client's bound and not of a row's, an eighth of it.
+    assert found.shift > 0.75 * math.sqrt(ROUNDS) / NOISE
+    told = " ".join(json.loads((both_run / "run.json").read_text())["protection"])
+    assert "sends a random direction of the full length 2 in every round" in told
+
+
+def test_canary_clients_train_on_no_row_and_cost_none(both_run: Path, make_shared_config: ConfigMaker) -> None:
+    """A row of a client that has one alone would be in every step, and cost more than any."""
+    rows = {"a": 6, "b": 6, "c": 7}
+    everyone = rows | dict.fromkeys(canary_client_names(NUM_CANARIES), 1)
+    counts = Counts(trainings=ROUNDS, uploads=ROUNDS)
+    plans = build_privacy(make_shared_config(**CANARY | BOTH), everyone, num_values=100).plans
+    spent = {name: plan.spent(counts) for name, plan in plans.items()}
+    assert {spent[name]["epsilon"] for name in everyone.keys() - rows.keys()} == {0.0}
+    assert spent["a"]["epsilon"] > spent["c"]["epsilon"] > 0
+    assert len({one["client_epsilon"] for one in spent.values()}) == 1
+    of_a = plans["a"]
+    assert isinstance(of_a, BothPrivacy)
+    assert 0 < (last_record(both_run).epsilon or 0.0) < replace(of_a.example, sampling_rate=1.0).epsilon(ROUNDS)
+    with pytest.raises(ConfigError, match="there are 6 rows that client a trains on"):
+        build_privacy(make_shared_config(**CANARY | BOTH | {"privacy__delta": 0.2}), everyone, num_values=100)
 
 
 def test_a_view_holds_every_round_s_sum_without_what_its_owners_sent(right: Audited) -> None:

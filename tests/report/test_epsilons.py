@@ -87,6 +87,49 @@ def test_a_table_has_every_bound_with_its_name_for_gates() -> None:
     assert (first["Canaries in, out"], first["Verdict"]) == ("100, 100", "within the claim")
 
 
+OF_CLIENT = epsilon_bound(
+    view="final", method="canary-clients-final", population="canary-clients", low=0.5, ceiling=None, claimed=7.5
+).model_copy(update={"unit": "client"})
+
+
+def with_both_claims(*bounds: EpsilonBound) -> AuditResults:
+    results = with_bounds(*bounds)
+    claims = {
+        "claim": Claim(unit="example", epsilon=4.0, delta=1e-5),
+        "client_claim": Claim(unit="client", epsilon=7.5, delta=1e-5),
+    }
+    return results.model_copy(update={"run": results.run.model_copy(update=claims)})
+
+
+@pytest.mark.parametrize("bounds", [(WITHIN,), (WITHIN, OF_CLIENT)])
+def test_of_two_claims_a_figure_draws_both_whether_bounds_are_about_them_or_not(
+    bounds: tuple[EpsilonBound, ...],
+) -> None:
+    (figure,) = epsilon_figures(with_both_claims(*bounds))
+    drawn = [trace["x"] for trace in json.loads(figure.plot)["data"]]
+    assert [4.0, 4.0] in drawn
+    assert [7.5, 7.5] in drawn
+    assert [entry.name for entry in figure.legend][-2:] == ["claimed for one record", "claimed for one client"]
+    assert "4.00 claimed for one record and 7.50 claimed for one client" in figure.description
+
+
+def test_no_clients_claim_is_drawn_against_a_coalition_that_it_may_not_cover() -> None:
+    (figure,) = epsilon_figures(with_both_claims(WITHIN.model_copy(update={"view": "coalition"})))
+    assert "7.50" not in figure.description
+
+
+def test_of_two_claims_both_are_said() -> None:
+    said = epsilon_sentence(with_both_claims(WITHIN))
+    assert "claimed 4.00 for one record" in said
+    assert said.endswith("The run also claims 7.50 for one client, which no bound here is compared with.")
+    said = epsilon_sentence(with_both_claims(WITHIN, OF_CLIENT))
+    assert said.endswith("The run also claims 7.50 for one client.")
+    said = epsilon_sentence(with_both_claims(OF_CLIENT))
+    assert "claimed 7.50 for one client" in said
+    assert said.endswith("The run also claims 4.00 for one record, which no bound here is compared with.")
+    assert "also claims" not in epsilon_sentence(with_bounds(WITHIN, OF_CLIENT))
+
+
 def test_the_page_shows_bounds_and_why_some_are_missing() -> None:
     gap = "ladder: one coin adds several copies."
     page = render_report([with_bounds(WITHIN).model_copy(update={"epsilon_gaps": [gap]})])

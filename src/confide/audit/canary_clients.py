@@ -4,14 +4,15 @@ What is looked at is what the party of a view has: the final adapter, or every r
 attacking clients sent themselves. The directions are the scorer's, which knows which of them took part.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from confide.attacks.view import SeenUpdate, View
-from confide.audit.epsilon_bounds import EpsilonBound, EpsilonVerdict
+from confide.audit.epsilon_bounds import UNDECIDED, EpsilonBound, EpsilonVerdict
+from confide.audit.judging import Findings
 from confide.audit.statistics import (
     SIGNIFICANCE,
     CanaryClientEpsilon,
@@ -23,7 +24,11 @@ from confide.audit.statistics import (
     threshold_bound,
 )
 from confide.canaries.canary_clients import Direction, client_direction, held_out_direction
+from confide.errors import RunError
 from confide.update import Layout, Vector
+
+SHARE = 0.5
+"""Of an audit's significance, what canary clients' bounds may spend towards a claim; those of records have the rest."""
 
 NUM_HELD_OUT = 1000
 """Directions that nobody sent, for what depends on every round: more of them cost time and say little more."""
@@ -44,6 +49,13 @@ _OF_ROUNDS = (
     "leans towards it most, so what adds up over rounds is not seen. The estimate is the paper's number, and no bound; "
     "with many rounds it is too large."
 )
+_NO_ESTIMATE = (
+    "There is no estimate: how far it leans is so nearly the same for all canary clients that the two fitted "
+    "distributions would be told apart at any epsilon."
+)
+
+_Measure = Callable[[float], CanaryClientEpsilon]
+"""What a view shows at a level of significance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +82,8 @@ def audit_canary_clients(
     claim: ClientClaim,
     seed: int,
     significance: float = SIGNIFICANCE,
-) -> list[EpsilonBound]:
-    """Gives a lower bound on a client's epsilon from each view that has something to look at.
+) -> Findings:
+    """Gives a lower bound on a client's epsilon from each view that has something to look at, or why there is none.
 
     Args:
         views: of "final" the last adapter is looked at, of "client" and "coalition" every round's opened mean; others
@@ -83,12 +95,15 @@ def audit_canary_clients(
         seed: of the run: directions follow from it.
         significance: the chance that any of the bounds is above the true epsilon, in (0, 1); each takes an equal share.
 
+    Returns:
+        The bounds, and for each view from which none can be computed a gap: where an adapter or a sum is what the start
+        was, or not finite, or leans towards all canary clients alike.
+
     Guarantees:
-        - A bound is "above the claim" by mistake with a chance of at most `significance` over all of them, if what its
-          note says holds.
+        - A bound is "above the claim" by mistake with a chance of at most `SHARE * significance` over all of them, if
+          what its note says holds. Where it is so only at the significance of `low`, it is "undecided".
 
     Raises:
-        RunError: an adapter or a sum is what the start was, or not finite.
         ValueError: there are fewer than 2 names.
 
     Source: as `confide.audit.statistics.epsilon_canary_clients`. We take out what attacking clients sent themselves,
@@ -97,21 +112,31 @@ def audit_canary_clients(
     if len(names) < 2:
         raise ValueError(f"there are {len(names)} canary clients, expected at least 2")
     asked = [view for view in views if view.name in LOOKED_FROM and (_looks_at_final(view) or view.others_means)]
-    level = significance / max(1, len(asked))
-    found = []
+    found = Findings()
     for view in asked:
-        inserted = (client_direction(name, trained.num_values, seed=seed) for name in names)
-        if _looks_at_final(view):
-            leaning = _leaning(inserted, [_final_update(view, start, trained)])
-            measured = final_model_epsilon(leaning, trained.num_values, delta=claim.delta, significance=level)
-        else:
-            means = [_checked(seen, trained) for _, seen in sorted(view.others_means.items())]
-            held_out = (held_out_direction(number, trained.num_values, seed=seed) for number in range(NUM_HELD_OUT))
-            measured = all_iterates_epsilon(
-                _leaning(inserted, means), _leaning(held_out, means), delta=claim.delta, significance=level
-            )
-        found.append(_as_bound(view, measured, claim, significance=significance, num_tried=len(asked)))
+        seen = _seen(view, start, trained)
+        try:
+            measure = _measure(view, seen, names, delta=claim.delta, seed=seed)
+            found.epsilons.append(_as_bound(view, measure, claim, significance=significance, num_tried=len(asked)))
+        except RunError as error:
+            found.epsilon_gaps.append(f"{POPULATION}, seen by {view.party}: no bound on a client's epsilon. {error}")
     return found
+
+
+def _seen(view: View, start: Vector, trained: Layout) -> Sequence[Vector]:
+    """What is looked at: the model's whole change, or every round's mean."""
+    if _looks_at_final(view):
+        return [_final_update(view, start, trained)]
+    return [_checked(seen, trained) for _, seen in sorted(view.others_means.items())]
+
+
+def _measure(view: View, seen: Sequence[Vector], names: Sequence[str], *, delta: float, seed: int) -> _Measure:
+    num_values = seen[0].size
+    inserted = _leaning((client_direction(name, num_values, seed=seed) for name in names), seen)
+    if _looks_at_final(view):
+        return lambda level: final_model_epsilon(inserted, num_values, delta=delta, significance=level)
+    held_out = _leaning((held_out_direction(number, num_values, seed=seed) for number in range(NUM_HELD_OUT)), seen)
+    return lambda level: all_iterates_epsilon(inserted, held_out, delta=delta, significance=level)
 
 
 def _looks_at_final(view: View) -> bool:
@@ -145,14 +170,17 @@ def _blocks(directions: Iterable[Direction], *, num_values: int) -> Iterator[Flo
 
 
 def _as_bound(
-    view: View, measured: CanaryClientEpsilon, claim: ClientClaim, *, significance: float, num_tried: int
+    view: View, measure: _Measure, claim: ClientClaim, *, significance: float, num_tried: int
 ) -> EpsilonBound:
-    is_final = _looks_at_final(view)
-    ceiling = None if is_final else _ceiling(measured, significance / num_tried)
+    is_final, level = _looks_at_final(view), significance / num_tried
+    measured = measure(level)
+    ceiling = None if is_final else _ceiling(measured, level)
     num_attackers = len(view.own_clients)
     is_claimed = num_attackers <= claim.coalition
     claimed = claim.epsilon if is_claimed else None
     notes = [_OF_FINAL if is_final else _OF_ROUNDS]
+    if measured.estimate is None:
+        notes.append(_NO_ESTIMATE)
     if not is_claimed:
         notes.append(
             f"These {num_attackers} clients know more noise than the guarantee covers, which is against "
@@ -165,7 +193,11 @@ def _as_bound(
         )
     verdict: EpsilonVerdict = "no claim"
     if claimed is not None:
-        verdict = "above the claim" if measured.low > claimed else "within the claim"
+        verdict = "within the claim"
+        if measured.low > claimed:
+            verdict = "above the claim" if measure(SHARE * level).low > claimed else "undecided"
+    if verdict == "undecided":
+        notes.append(UNDECIDED)
     return EpsilonBound(
         view=view.name,
         unit="client",

@@ -19,6 +19,9 @@ EpsilonMethod = Literal[
 ]
 EpsilonVerdict = Literal["above the claim", "undecided", "within the claim", "no claim"]
 
+UNDECIDED = "By itself above the claim, but not beyond what all bounds of the audit may show by chance."
+"""What stands beside such a verdict."""
+
 
 class Claim(BaseModel):
     """The formal guarantee of a run in numbers.
@@ -67,9 +70,9 @@ class EpsilonBound(BaseModel):
         num_in, num_out: canaries that took part and that did not.
         ceiling: the largest bound that so many canaries could give; None where the method has no such limit.
         claimed: the claimed epsilon for this unit, or what follows for it; None without one.
-        verdict: "above the claim" where the bound is, also after a correction over all bounds that the audit compares:
-            then the claim is false if the method's assumption holds. "undecided" where only the bound by itself is.
-            "within the claim" is no proof of it.
+        verdict: "above the claim" where the bound is, also after one correction over all bounds that the audit
+            compares with a claim, of records and of canary clients: then the claim is false if the method's assumption
+            holds. "undecided" where only the bound by itself is. "within the claim" is no proof of it.
         note: what a reader must know: what the method assumes, and what it cannot see.
     """
 

@@ -2,8 +2,8 @@
 
 Every number here is valid however the scores came about: which attacks, plans of guesses and thresholds are tried is
 fixed before a coin is looked at, and all that are tried share the significance (Bonferroni). Towards a claim the
-bounds of one audit share it once more, so that an audit calls a true claim false with a chance of at most
-`SIGNIFICANCE`, as far as the methods' assumptions hold.
+bounds of one audit share it once more, with those of canary clients, so that an audit calls a true claim false with a
+chance of at most `SIGNIFICANCE`, as far as the methods' assumptions hold.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from confide.audit.document import ViewKind
-from confide.audit.epsilon_bounds import Claim, EpsilonBound, EpsilonMethod, EpsilonVerdict
+from confide.audit.epsilon_bounds import UNDECIDED, Claim, EpsilonBound, EpsilonMethod, EpsilonVerdict
 from confide.audit.statistics import (
     SIGNIFICANCE,
     ChosenBound,
@@ -134,7 +134,7 @@ def epsilon_bounds(
     claim: Claim | None,
     *,
     delta: float,
-    num_others: int = 0,
+    share: float = 1.0,
     not_covered: Collection[ViewKind] = (),
 ) -> list[EpsilonBound]:
     """Gives, for each view and population, the bound of every method over all its scores.
@@ -145,12 +145,14 @@ def epsilon_bounds(
         claim: of the run; None without one.
         delta: at which the bounds hold where nothing is claimed of a record; else that of the claim, or of what follows
             from it for a record.
-        num_others: bounds made elsewhere that the same audit compares with its claim.
+        share: of `SIGNIFICANCE`, what these bounds together may spend towards the claim, in (0, 1]; the rest is left to
+            bounds made elsewhere that the same audit compares with a claim.
         not_covered: parties against whom the claim does not hold: their bounds are not compared with it.
 
     Guarantees:
         - Each bound is above the true epsilon with a chance of at most `SIGNIFICANCE`.
-        - Some verdict is "above the claim" for a claim that is true with a chance of at most `SIGNIFICANCE`.
+        - Some verdict is "above the claim" for a claim that is true with a chance of at most `share * SIGNIFICANCE`:
+            Bonferroni over all bounds that are compared.
 
     Raises:
         DataError, RunError, ValueError: as `one_run_bound` and `threshold_bound`.
@@ -158,9 +160,10 @@ def epsilon_bounds(
     groups: dict[tuple[ViewKind, str], list[Told]] = {}
     for one in told:
         groups.setdefault((one.view, one.population), []).append(one)
-    num_compared = len(groups) * len(_METHODS) + num_others
+    num_compared = len(_METHODS) * sum(view not in not_covered for view, _ in groups)
+    part = share / max(1, num_compared)
     return [
-        _bound(method, group, None if view in not_covered else claim, delta=delta, num_compared=num_compared)
+        _bound(method, group, None if view in not_covered else claim, delta=delta, part=part)
         for (view, _), group in groups.items()
         for method in _METHODS
     ]
@@ -194,27 +197,26 @@ def canaries_needed(bound: EpsilonBound, epsilon: float) -> int | None:
     return None
 
 
-def _bound(
-    method: _Method, group: Sequence[Told], claim: Claim | None, *, delta: float, num_compared: int
-) -> EpsilonBound:
+def _bound(method: _Method, group: Sequence[Told], claim: Claim | None, *, delta: float, part: float) -> EpsilonBound:
+    """One method's bound; towards the claim it has this part of the significance."""
     limit = None if claim is None else claim.of_a_record()
     at = delta if limit is None else limit.delta  # what stands beside a claim holds at its delta
     plans = [_plans(one.coins.size, claim, len(group)) for one in group]
-    share = SIGNIFICANCE / len(group)
+    each = SIGNIFICANCE / len(group)
 
     def largest(significance: float) -> list[ChosenBound]:
         return [
             method.largest(one, own, delta=at, significance=significance) for one, own in zip(group, plans, strict=True)
         ]
 
-    found = largest(share)
+    found = largest(each)
     best = max(range(len(group)), key=lambda place: found[place].epsilon)
     counts = [(int(one.coins.sum()), int((~one.coins).sum())) for one in group]
     verdict: EpsilonVerdict = "no claim"
     if limit is not None:
         verdict = "within the claim"
         if found[best].epsilon > limit.epsilon:
-            certain = largest(share / num_compared)
+            certain = largest(part * each)
             is_sure = max(one.epsilon for one in certain) > limit.epsilon
             verdict = "above the claim" if is_sure else "undecided"
     return EpsilonBound(
@@ -230,12 +232,12 @@ def _bound(
         num_in=counts[best][0],
         num_out=counts[best][1],
         ceiling=max(
-            method.most(*count, own, delta=at, level=share / one.num_tried)
+            method.most(*count, own, delta=at, level=each / one.num_tried)
             for count, own, one in zip(counts, plans, found, strict=True)
         ),
         claimed=None if limit is None else limit.epsilon,
         verdict=verdict,
-        note=" ".join([method.assumes, *_about_unit(claim, limit), *_undecided(verdict, num_compared)]),
+        note=" ".join([method.assumes, *_about_unit(claim, limit), *_undecided(verdict)]),
     )
 
 
@@ -245,14 +247,17 @@ def _about_unit(claim: Claim | None, limit: Claim | None) -> list[str]:
     return [_NOTHING_FOLLOWS if limit is None else _OF_A_CLIENT]
 
 
-def _undecided(verdict: EpsilonVerdict, num_compared: int) -> list[str]:
-    if verdict != "undecided":
-        return []
-    return [f"By itself above the claim, but not beyond what {num_compared} bounds may show by chance."]
+def _undecided(verdict: EpsilonVerdict) -> list[str]:
+    return [UNDECIDED] if verdict == "undecided" else []
 
 
 def _plans(num_canaries: int, claim: Claim | None, num_attacks: int) -> _Plans:
-    """The plan that would show the claimed epsilon best, or without one a few; both before a score is seen."""
+    """The plan that would show the claimed epsilon best, or without one a few; both before a score is seen.
+
+    The claimed epsilon, and so the number of guesses, depends on how many rows the smallest client trained on, which
+    the coins decided: strictly, the plan is not fixed before them. It tells no more of them than that count, and a row
+    more or less changes it little.
+    """
     limit = None if claim is None else claim.of_a_record()
     if limit is None or limit.epsilon == 0:
         return default_plans(num_canaries)

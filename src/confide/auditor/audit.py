@@ -142,7 +142,7 @@ class _Audit:
     def _nothing(self) -> str:
         """Why nothing was measured, for the user."""
         audit = self._audited.config.audit
-        why = " ".join([*self._audited.warnings, *self._findings.warnings])
+        why = " ".join([*self._audited.warnings, *self._findings.warnings, *self._findings.epsilon_gaps])
         return (
             f"attacks of {', '.join(audit.attacks)} from the view of {', '.join(audit.views)} measured nothing, so no "
             "results are written. Models are attacked from the views of those who have an adapter, updates where the "

@@ -1,7 +1,7 @@
 """The canary clients of a run: which of them are looked for, from whose points of view, and against which claim."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confide.attacks.view import View
 from confide.audit.canary_clients import ClientClaim, audit_canary_clients
@@ -44,7 +44,7 @@ def find_canary_clients(
         config: of the run.
         layout: of the whole adapter.
         members: by round, the clients whose updates are in its sum.
-        spent: what the run's guarantee has cost; None if that is not known.
+        spent: what the run's guarantee of a client has cost; None if that is not known.
     """
     everyone = canary_client_names(config.audit.canary_clients)
     if not everyone:
@@ -79,7 +79,7 @@ def look_for_canary_clients(clients: CanaryClients, views: Sequence[View], adapt
         )
     if not views:
         warnings.append(_NO_VIEW)
-    bounds = audit_canary_clients(
+    found = audit_canary_clients(
         views,
         names=clients.in_every_round,
         start=adapters.read(0),
@@ -87,7 +87,7 @@ def look_for_canary_clients(clients: CanaryClients, views: Sequence[View], adapt
         claim=clients.claim,
         seed=clients.seed,
     )
-    return Findings(epsilons=bounds, warnings=warnings)
+    return replace(found, warnings=warnings)
 
 
 _NO_START = (

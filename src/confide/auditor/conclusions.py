@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from confide.attacks.passes import Passes
+from confide.audit.canary_clients import SHARE
 from confide.audit.epsilons import epsilon_bounds
 from confide.audit.judging import Findings, Found, estimate_of, judge, raw_p_value
 from confide.audit.membership import BEST
@@ -34,6 +35,10 @@ def conclude(
         warnings: what weakens them.
         passes: to measure usefulness with.
         seconds: that it took.
+
+    Guarantees:
+        - Over all bounds on epsilon, of records and of canary clients, some verdict is "above the claim" for a claim
+          that is true with a chance of at most `SIGNIFICANCE`, as far as what the bounds' notes say holds.
     """
     config, case = audited.config, audited.case
     adapter = audited.adapters.read(audited.adapters.last)
@@ -44,7 +49,7 @@ def conclude(
         findings.told,
         claim,
         delta=config.privacy.delta if claim is None else claim.delta,
-        num_others=len(findings.epsilons),
+        share=_share(audited),
         not_covered=_not_covered(audited),
     )
     return AuditResults(
@@ -76,6 +81,12 @@ def conclude(
         epsilons=[*bounds, *findings.epsilons],
         epsilon_gaps=findings.epsilon_gaps,
     )
+
+
+def _share(audited: Audited) -> float:
+    """Of the significance towards claims, what is left to bounds on records; it is settled before any score is seen."""
+    canaries = audited.canary_clients
+    return 1.0 if canaries is None or canaries.claim.epsilon is None else 1 - SHARE
 
 
 def _not_covered(audited: Audited) -> tuple[ViewKind, ...]:

@@ -95,7 +95,7 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
     warnings += [] if case.truth.is_randomised else [PASSIVE]
     warnings += _missing_rounds(missing)
     warnings += _never_reached(case, [name for name in names if not num_rounds[name]])
-    spent = _spent(records, directory.info, "epsilon")
+    spent = _spent(records, directory.info, "client_epsilon" if config.privacy.unit == "both" else "epsilon")
     canaries = find_canary_clients(config, model.layout, members, spent=spent)
     in_sums = [*examples, *[without_data(name) for name in (canaries.everyone if canaries else ())]]
     views = ViewMaker(

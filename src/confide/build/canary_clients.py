@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from confide.build.privacy_asked import of_clients
 from confide.canaries.canary_clients import CanaryTrainer, canary_client_names, without_data
 from confide.config.schema import Config
 from confide.data.examples import TokenizedClient
@@ -32,7 +33,7 @@ def build_canary_clients(config: Config, owners: Sequence[str]) -> list[Tokenize
 
 def canary_trainer(config: Config, layout: Layout) -> CanaryTrainer:
     """What canary clients do in place of training."""
-    return CanaryTrainer(layout=layout, length=config.privacy.clip_norm, seed=config.run.seed)
+    return CanaryTrainer(layout=layout, length=of_clients(config).clip_norm, seed=config.run.seed)
 
 
 def canary_caution(config: Config) -> str:
@@ -42,6 +43,6 @@ def canary_caution(config: Config) -> str:
         return ""
     return (
         f"{plural(len(names), 'canary client')} ({names[0]} to {names[-1]}) take part, to measure epsilon by: each "
-        f"sends a random direction of the full length {config.privacy.clip_norm:g} (privacy.clip_norm) in every round. "
+        f"sends a random direction of the full length {of_clients(config).clip_norm:g} in every round. "
         "This adapter is for an audit, and not for use"
     )

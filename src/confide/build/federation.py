@@ -103,8 +103,8 @@ def build_federation(
     fixed_limit = max(plan.fixed_limit for plan in privacy.plans.values())
     rules = _rules(config, model.layout, num_clients=len(clients), sealing=sealing.client, fixed_limit=fixed_limit)
     _check_weights({name: rules.weight(size) for name, size in sizes.items()})
-    trainers: dict[str, Trainer] = {client.name: _trainer(config, model, client.name, privacy) for client in clients}
-    trainers |= dict.fromkeys((client.name for client in canaries), canary_trainer(config, model.layout))
+    trainers: dict[str, Trainer] = {client.name: canary_trainer(config, model.layout) for client in canaries}
+    trainers |= {name: _trainer(config, model, name, privacy) for name in sizes if name not in trainers}
     scorer = TargetScorer(model.module)
     start = ClientState(shared=GlobalState(layout=model.layout, round_number=0, adapter=model.read()))
     parties = [

@@ -1,7 +1,7 @@
 """From a configuration to each client's privacy plan."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ from confide.build.privacy_asked import noise_source
 from confide.build.privacy_clients import client_privacy
 from confide.build.privacy_rows import row_privacy
 from confide.build.sealing import own_folder
+from confide.canaries.canary_clients import canary_client_names
 from confide.config.schema import Config
 from confide.privacy.both_levels import BothPrivacy
 from confide.privacy.client_level import ClientPrivacy
@@ -136,9 +137,15 @@ def build_releases(private: Path | None, point: int) -> Releases:
 
 
 def _both(config: Config, num_examples: Mapping[str, int], num_values: int) -> FederationPrivacy[Plan]:
-    rows, clients = row_privacy(config, num_examples), client_privacy(config, list(num_examples), num_values)
+    canaries = canary_client_names(config.audit.canary_clients)
+    rows = row_privacy(config, {name: count for name, count in num_examples.items() if name not in canaries})
+    clients = client_privacy(config, list(num_examples), num_values)
+    without_rows = replace(next(iter(rows.plans.values())), steps=0)  # of a canary client, which trains on nothing
     return FederationPrivacy(
-        plans={name: BothPrivacy(example=plan, client=clients.plans[name]) for name, plan in rows.plans.items()},
+        plans={
+            name: BothPrivacy(example=rows.plans.get(name, without_rows), client=plan)
+            for name, plan in clients.plans.items()
+        },
         guarantee=f"{rows.guarantee}; and {clients.guarantee}",
         warnings=clients.warnings,
     )

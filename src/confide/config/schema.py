@@ -420,9 +420,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         keys=("audit.canary_clients", "privacy.unit"),
-        law='canary clients measure epsilon for what one client contributes, and have its length, with "client" only',
-        advice='Set privacy.unit to "client", or audit.canary_clients to 0.',
-        is_broken=lambda config: config.audit.canary_clients > 0 and config.privacy.unit != "client",
+        law='canary clients measure epsilon for what one client contributes, and have its length: "client" or "both"',
+        advice='Set privacy.unit to "client" or "both", or audit.canary_clients to 0.',
+        is_broken=lambda config: config.audit.canary_clients > 0 and not config.privacy.hides_clients,
     ),
     Rule(
         keys=("audit.canary_clients", "audit.record"),

@@ -501,9 +501,9 @@ class AuditSection(Section):
 
     canary_clients: Annotated[int, AfterValidator(_none_or_several), Range("= 0, or >= 10"), Unit("clients")] = 0
     """Further clients without data that take part like any other and send a random direction of the full length
-    `privacy.clip_norm` in every round: how far sums and the model lean their way measures epsilon with
-    `privacy.unit` "client". Fewer than ten would hardly notice half of the noise. Such a model is for an audit and not
-    for use."""
+    `privacy.clip_norm` (with "both" `privacy.client_clip_norm`) in every round: how far sums and the model lean their
+    way measures a client's epsilon with `privacy.unit` "client" or "both". Fewer than ten would hardly notice half of
+    the noise. Such a model is for an audit and not for use."""
 
     views: Annotated[
         tuple[Literal["final", "client", "coalition", "server"], ...], Field(min_length=1, strict=False)

@@ -22,7 +22,7 @@ class ExamplePrivacy:
         clip_norm: bound on the L2 norm of one example's gradient, > 0.
         noise_multiplier: noise a step over `clip_norm`, > 0.
         sampling_rate: how likely an example is to join a step, in (0, 1].
-        steps: of a round, >= 1.
+        steps: of a round, >= 1; 0 of a client that trains on no record.
         budget: what may be spent.
 
     Source: Abadi et al. 2016, "Deep Learning with Differential Privacy", algorithm 1.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from confide.audit.epsilon_bounds import EpsilonBound, EpsilonMethod
+from confide.audit.epsilon_bounds import EpsilonBound, EpsilonMethod, EpsilonUnit
 from confide.audit.results import AuditResults
 from confide.report.wording import VIEWS, number, population_name
 
@@ -20,9 +20,11 @@ METHODS: Mapping[EpsilonMethod, str] = MappingProxyType(
 )
 """What each method is and assumes, in a few words; the one that assumes least comes first."""
 
+_UNITS: Mapping[EpsilonUnit, str] = MappingProxyType({"example": "record", "client": "client"})
+
 
 def epsilon_sentence(results: AuditResults) -> str:
-    """Says in one sentence what was measured of epsilon, beside the claim; "" where nothing was."""
+    """Says what was measured of epsilon, beside the claim, and what else is claimed; "" where nothing was."""
     if not results.epsilons:
         return ""
     if said := false_claim(results):
@@ -35,7 +37,7 @@ def epsilon_sentence(results: AuditResults) -> str:
         else f"; with {best.num_in + best.num_out:,} canaries this method cannot show more than "
         f"{number(best.ceiling)}, so that a small bound proves nothing"
     )
-    return f"Epsilon: {claimed}; {_measured(best)}{most}."
+    return " ".join([f"Epsilon: {claimed}; {_measured(best)}{most}.", *_other_claim(results, best)])
 
 
 def false_claim(results: AuditResults) -> str:
@@ -56,6 +58,17 @@ def refuting(results: AuditResults) -> Sequence[EpsilonBound]:
     return [one for one in results.epsilons if one.verdict == "above the claim"]
 
 
+def _other_claim(results: AuditResults, best: EpsilonBound) -> list[str]:
+    """Where a run claims two, the one that the bound is not about."""
+    of_row, of_client = results.run.claim, results.run.client_claim
+    if of_row is None or of_client is None:
+        return []
+    other = of_client if best.unit == "example" else of_row
+    is_measured = any(one.unit == other.unit and one.claimed is not None for one in results.epsilons)
+    unknown = "" if is_measured else ", which no bound here is compared with"
+    return [f"The run also claims {number(other.epsilon)} for one {_UNITS[other.unit]}{unknown}."]
+
+
 def _measured(bound: EpsilonBound) -> str:
     party, what = VIEWS[bound.view].title, f"for one {_unit(bound)} at delta {bound.delta:.2g}"
     how = f"{population_name(bound.population)}; {METHODS[bound.method]}"
@@ -63,4 +76,4 @@ def _measured(bound: EpsilonBound) -> str:
 
 
 def _unit(bound: EpsilonBound) -> str:
-    return "record" if bound.unit == "example" else bound.unit
+    return _UNITS[bound.unit]

@@ -1,6 +1,6 @@
 """Claimed and measured epsilon: a figure with both on one axis for each party, and the table of all bounds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from confide.audit.epsilon_bounds import EpsilonBound
 from confide.audit.results import AuditResults
@@ -22,7 +22,7 @@ _WHAT = {"example": "one record", "client": "one client"}
 def epsilon_figures(results: AuditResults) -> list[Figure]:
     """Gives for each party its lower bounds, what each could have been at most, and what the run claims."""
     by_view = {view: [one for one in results.epsilons if one.view == view] for view in VIEWS}
-    return [_figure(VIEWS[view].title, bounds) for view, bounds in by_view.items() if bounds]
+    return [_figure(VIEWS[view].title, bounds, _claims(results, bounds)) for view, bounds in by_view.items() if bounds]
 
 
 def epsilon_table(results: AuditResults) -> Table:
@@ -31,7 +31,20 @@ def epsilon_table(results: AuditResults) -> Table:
     return _table("Lower bounds on epsilon", sorted(results.epsilons, key=lambda one: order.index(one.view)))
 
 
-def _figure(party: str, bounds: Sequence[EpsilonBound]) -> Figure:
+def _claims(results: AuditResults, bounds: Sequence[EpsilonBound]) -> dict[str, float]:
+    """What is claimed against one party, by whose presence it hides.
+
+    With both units a client's claim stands here also where no bound is about it; not for a coalition, which may be of
+    more clients than it covers.
+    """
+    claims = {_WHAT[one.unit]: one.claimed for one in bounds if one.claimed is not None}
+    of_client = results.run.client_claim
+    if of_client is not None and bounds[0].view != "coalition":
+        claims.setdefault(_WHAT["client"], of_client.epsilon)
+    return claims
+
+
+def _figure(party: str, bounds: Sequence[EpsilonBound], claims: Mapping[str, float]) -> Figure:
     drawing = Drawing("epsilon", "", height=_FRAME_HEIGHT + _ROW_HEIGHT * len(bounds))
     rows = list(range(len(bounds)))[::-1]  # the first one on top
     names = [f"{population_name(one.population)}: {one.method}" for one in bounds]
@@ -39,7 +52,6 @@ def _figure(party: str, bounds: Sequence[EpsilonBound]) -> Figure:
         if bound.ceiling is not None:
             drawing.add_plain_line([bound.low, bound.ceiling], [row, row], _REACHABLE, ends_with_bar=True)
     drawing.add_dots([one.low for one in bounds], rows, _MEASURED, names=names)
-    claims = {_WHAT[one.unit]: one.claimed for one in bounds if one.claimed is not None}
     entries = [
         LegendEntry(name=f"{_CLAIMED} for {what}", color=SERIES[1 + place], dash="dash")
         for place, what in enumerate(claims)

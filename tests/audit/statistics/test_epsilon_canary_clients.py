@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from confide.audit.statistics.epsilon_canary_clients import (
+    CanaryClientEpsilon,
     all_iterates_epsilon,
     canary_cosines,
     final_model_epsilon,
@@ -16,6 +17,11 @@ from confide.audit.statistics.gaussian_curve import gaussian_epsilon, normal_pai
 from confide.errors import DataError, RunError
 
 DELTA = 1e-5
+
+
+def estimate_of(found: CanaryClientEpsilon) -> float:
+    assert found.estimate is not None
+    return found.estimate
 
 
 def test_directions_lie_on_the_sphere_and_point_everywhere() -> None:
@@ -47,7 +53,7 @@ def test_the_sum_of_canaries_and_noise_shows_its_epsilon(mu: float) -> None:
     # mean of 400 has a standard error of 0.05, and the spread, off by 3.5 %, moves epsilon by about as much again.
     assert found.estimate == pytest.approx(truth, rel=0.25)
     assert 0.6 * truth <= found.low <= truth
-    assert found.low <= found.estimate
+    assert found.low <= estimate_of(found)
     assert (found.num_inserted, found.num_held_out) == (400, 0)
 
 
@@ -94,10 +100,10 @@ def test_seeing_every_round_shows_more_than_the_final_model() -> None:
     inserted = np.max([canary_cosines(directions, row) for row in sums], axis=0)
     absent = np.max([canary_cosines(held_out, row) for row in sums], axis=0)
     every = all_iterates_epsilon(inserted, absent, delta=DELTA)
-    assert final.estimate < every.estimate
+    assert estimate_of(final) < estimate_of(every)
     assert final.low < every.low <= gaussian_epsilon(4.0, DELTA)
     # A maximum is not normal: the fit promises much more than there is. That is why the bound does without it.
-    assert every.estimate > 1.5 * gaussian_epsilon(4.0, DELTA)
+    assert estimate_of(every) > 1.5 * gaussian_epsilon(4.0, DELTA)
 
 
 def test_scale_and_place_of_all_cosines_do_not_matter_where_both_groups_are_fitted() -> None:
@@ -109,6 +115,24 @@ def test_scale_and_place_of_all_cosines_do_not_matter_where_both_groups_are_fitt
     )
     assert there.low == pytest.approx(back.low, rel=1e-6)
     assert there.estimate == pytest.approx(back.estimate, rel=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-8])
+@pytest.mark.parametrize("num", [2, 12])
+def test_cosines_that_are_nearly_the_same_cost_the_estimate_and_never_a_bound_that_does_without_it(
+    gap: float, num: int
+) -> None:
+    absent = np.random.Generator(np.random.Philox(8)).standard_normal(1000) / math.sqrt(2000)
+    found = all_iterates_epsilon(0.3 + np.linspace(0, gap, num), absent, delta=DELTA)
+    wider = all_iterates_epsilon(0.3 + np.linspace(0, 0.1, num), absent, delta=DELTA)
+    assert found.low == wider.low > 0  # all are above all others in both
+    assert found.estimate is None or found.estimate > estimate_of(wider)
+    assert (found.estimate is None) == (gap == 1e-8)
+
+
+def test_without_any_spread_the_final_model_gives_no_bound() -> None:
+    with pytest.raises(RunError, match="all 12 are so nearly the same that no epsilon is large enough"):
+        final_model_epsilon(0.3 + np.linspace(0, 1e-8, 12), 2000, delta=DELTA)
 
 
 def test_bad_arguments_are_refused() -> None:

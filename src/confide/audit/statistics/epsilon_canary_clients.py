@@ -29,7 +29,8 @@ class CanaryClientEpsilon:
 
     Attributes:
         estimate: the epsilon of the two fitted normal distributions: the paper's number. It is no bound; without any
-            privacy loss it is still a little above 0.
+            privacy loss it is still a little above 0. None where no epsilon is large enough: one of the two has hardly
+            any spread beside the other.
         low: a lower bound; how it is made is said where it is made.
         delta: at which both hold.
         significance: the chance that `low` is above the true epsilon.
@@ -39,7 +40,7 @@ class CanaryClientEpsilon:
         num_held_out: directions that took no part; 0 where their distribution is known.
     """
 
-    estimate: float
+    estimate: float | None
     low: float
     delta: float
     significance: float
@@ -103,7 +104,8 @@ def final_model_epsilon(
 
     Raises:
         DataError: there are none.
-        RunError: a cosine is NaN or infinite, or all are the same: they have no spread.
+        RunError: a cosine is NaN or infinite, or all are the same, or so nearly that no epsilon is large enough for
+            the bound: they have no spread.
         ValueError: there is one only, or an argument is out of its range.
 
     Source: Andrew et al. 2024, "One-shot empirical privacy estimation for federated learning", the
@@ -119,9 +121,15 @@ def final_model_epsilon(
     least_spread, most_spread = (spread * factor for factor in _spread_factors(fitted.num - 1, significance / 4))
     # At any shift epsilon is least where the spreads are equal, and it grows with the shift.
     possible_spread = min(max(1.0, least_spread), most_spread)
+    low = _epsilon_if_any(least_shift, possible_spread, delta)
+    if low is None:
+        raise RunError(
+            f"inserted canaries' cosines: all {fitted.num} are so nearly the same that no epsilon is large enough, "
+            "which directions drawn at random do not give."
+        )
     return CanaryClientEpsilon(
-        estimate=normal_pair_epsilon(shift, spread, delta),
-        low=normal_pair_epsilon(least_shift, possible_spread, delta),
+        estimate=_epsilon_if_any(shift, spread, delta),
+        low=low,
         delta=delta,
         significance=significance,
         shift=shift,
@@ -157,11 +165,12 @@ def all_iterates_epsilon(
     Source: as `final_model_epsilon`, the estimate for all iterates: the null distribution of the maximum is fitted. We
         differ in `low`.
     """
+    check_delta(delta, is_zero_allowed=False)
     fitted, null = _Fit.of(inserted, name="inserted canaries' cosines"), _Fit.of(held_out, name="held-out cosines")
     shift, spread = (fitted.mean - null.mean) / null.sd, fitted.sd / null.sd
     bound = threshold_bound(inserted, held_out, gaussian_mechanism_epsilon, delta=delta, significance=significance)
     return CanaryClientEpsilon(
-        estimate=normal_pair_epsilon(shift, spread, delta),
+        estimate=_epsilon_if_any(shift, spread, delta),
         low=bound.epsilon,
         delta=delta,
         significance=significance,
@@ -191,6 +200,14 @@ class _Fit:
 
     def mean_low(self, tail: float) -> float:
         return self.mean + float(stdtrit(self.num - 1, tail)) * self.sd / math.sqrt(self.num)
+
+
+def _epsilon_if_any(shift: float, spread: float, delta: float) -> float | None:
+    """As `normal_pair_epsilon`; None where it finds none, as where a spread is next to nothing beside the other."""
+    try:
+        return normal_pair_epsilon(shift, spread, delta)
+    except (ArithmeticError, ValueError):  # no epsilon is large enough, or a ratio of the two is beyond a float
+        return None
 
 
 def _spread_factors(degrees: int, tail: float) -> tuple[float, float]:
