@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from confide import federate
 from confide.auditor import AuditRequest, audit_run
 from confide.build import opening_threshold
 from confide.build.privacy import build_privacy
@@ -76,6 +77,25 @@ def fail_in(round_number: int, patch: pytest.MonkeyPatch) -> None:
         return original(self, request)
 
     patch.setattr(Client, "_sign", sign)
+
+
+def stop_at(call: int, owner: object, name: str, patch: pytest.MonkeyPatch) -> None:
+    """Stops the run where it calls something for the `call`-th time, before it is done."""
+    original = getattr(owner, name)
+    calls: list[str] = []
+
+    def stop(*args: Any, **options: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            raise RunInterrupted("enough")
+        return original(*args, **options)
+
+    patch.setattr(owner, name, stop)
+
+
+def lose_what_was_kept(folder: Path) -> None:
+    for path in folder.glob("clients/*/kept"):
+        path.unlink()
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -148,7 +168,76 @@ def test_a_stopped_run_goes_on_and_costs_what_was_promised(
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_an_upload_of_a_round_that_failed_is_paid_for_too(
+def test_a_run_stopped_wherever_in_a_round_costs_and_gives_what_one_that_was_not_stopped_does(
+    unit: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads of the first try are sent again as they were, so nothing is released that was not released before."""
+    whole = train(make_config(run__name="whole", **UNITS[unit], **SEEDED))
+    stops = [
+        (Client, "_train", 2),  # the second client's training of round 1: the first one's upload has left
+        (Client, "_sign", 1),  # all have left
+        (Client, "_open", 1),  # and shares of the key
+        (federate, "save_state", 1),  # all clients opened, and what they hold now is lost
+        (Client, "_train", 6),  # of round 2
+        (federate, "save_state", 2),  # of round 3
+    ]
+    folder = tmp_path / "runs" / "stopped"
+
+    def go_on() -> None:
+        if folder.exists():
+            resume_command(folder)
+        else:
+            train(make_config(run__name="stopped", **UNITS[unit], **SEEDED))
+
+    for owner, name, call in stops:
+        with monkeypatch.context() as patch:
+            stop_at(call, owner, name, patch)
+            with pytest.raises(RunInterrupted):
+                go_on()
+        assert (folder / "clients" / "0001" / "kept").stat().st_mode & 0o777 == 0o600
+    go_on()
+    assert [(one.epsilon, one.client_epsilon) for one in records_of(folder)] == [
+        (one.epsilon, one.client_epsilon) for one in records_of(whole)
+    ]
+    counted = [json.loads(path.read_text()) for path in folder.glob("clients/*/noised.json")]
+    assert counted == [{"trainings": 3 * (unit != "client"), "uploads": 3 * (unit != "example")}] * 3
+    assert all(same(adapter(whole, number), adapter(folder, number)) for number in (1, 2, 3))
+    assert not list(folder.glob("clients/*/kept"))  # a finished run keeps nothing of what is the clients' own
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_round_that_failed_is_done_again_with_the_same_noise_and_costs_nothing(
+    unit: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here noise is the operating system's: what is the same was kept, not drawn from a seed again."""
+    folder = tmp_path / "runs" / "tiny"
+    sealed: list[bytes] = []
+    keys: list[str] = []
+    original = Client._seal
+
+    def seal(self: Client, payload: Any, values: Any, weight: float) -> Any:
+        parts, entry = original(self, payload, values, weight)
+        sealed.append(values.tobytes())
+        keys.append(entry.key_id)
+        return parts, entry
+
+    monkeypatch.setattr(Client, "_seal", seal)
+    with monkeypatch.context() as patch:
+        fail_in(2, patch)
+        with pytest.raises(RoundFailedError):
+            train(make_config(**UNITS[unit]))
+    resume_command(folder)
+    assert sealed[3:6] == sealed[6:9]
+    assert len(set(sealed)) == len(sealed) - 3 == 9
+    assert len(set(keys)) == len(keys) == 12  # a key seals once, also the same values
+    records = records_of(folder)
+    assert [record.round_number for record in records] == [1, 2, 3]
+    assert info(folder)["epsilon"] == records[2].epsilon
+    assert 5.9 < (records[2].epsilon or 0.0) <= 6.0
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_an_upload_that_cannot_be_sent_again_is_paid_for_too(
     unit: str, make_config: ConfigMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has both uploads has two releases, so the run ends a round earlier."""
@@ -157,6 +246,7 @@ def test_an_upload_of_a_round_that_failed_is_paid_for_too(
         with pytest.raises(RoundFailedError):
             train(make_config(**UNITS[unit]))
     folder = tmp_path / "runs" / "tiny"
+    lose_what_was_kept(folder)
     resume_command(folder)
     records = records_of(folder)
     assert [record.round_number for record in records] == [1, 2]
@@ -177,8 +267,10 @@ def test_a_budget_that_failed_rounds_have_spent_ends_in_an_error_and_no_model(
         with pytest.raises(RoundFailedError):
             train(make_config(**EXAMPLE))
         for _ in range(2):
+            lose_what_was_kept(folder)
             with pytest.raises(RoundFailedError):
                 resume_command(folder)
+    lose_what_was_kept(folder)
     with pytest.raises(PrivacyBudgetError, match="no round is complete, so there is no model"):
         resume_command(folder)
     assert info(folder)["status"] == "failed"

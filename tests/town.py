@@ -16,9 +16,10 @@ from confide.membership.ledger import FileLedger, MemoryLedger, ReleaseLedger
 from confide.membership.roster import Roster
 from confide.membership.tried import TriedSums
 from confide.messages import decode
-from confide.parties.client import Client, ClientRules
+from confide.parties.client import Client
 from confide.parties.key_holder import KeyHolder
 from confide.parties.payload import num_sealed_values
+from confide.parties.rules import ClientRules
 from confide.parties.server import PayloadShape, Server
 from confide.parties.state import ClientState, FilePending, MemoryPending, PendingStore
 from confide.privacy.plan import NoPrivacy
@@ -137,6 +138,7 @@ class Town:
         self.roster = Roster([identity.public for identity in self.identities.values()])
         self.folder = folder
         self.stores: dict[str, PendingStore] = {name: MemoryPending() for name in names}
+        self.kept: dict[str, PendingStore] = {name: MemoryPending() for name in names}
         self.ledgers: dict[str, ReleaseLedger] = {name: MemoryLedger() for name in names}
         self.tried = {name: TriedSums() for name in names}
         parameters = get_profile("onetime", profile)
@@ -207,6 +209,7 @@ class Town:
             own = self.folder / name
             own.mkdir(parents=True, exist_ok=True)
             self.stores[name] = FilePending(own / "pending")
+            self.kept[name] = FilePending(own / "kept")
             self.ledgers[name] = FileLedger(own / "releases.jsonl")
             self.tried[name] = TriedSums(own / "tried.json")
         return Client(
@@ -228,6 +231,7 @@ class Town:
             privacy=NoPrivacy(),
             evaluate=self.measure(name),
             store=self.stores[name],
+            kept=self.kept[name],
             releases=MemoryReleases(),
         )
 

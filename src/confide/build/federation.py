@@ -13,6 +13,7 @@ from confide.aggregate.weights import client_weight
 from confide.build.canary_clients import build_canary_clients, canary_caution, canary_trainer
 from confide.build.privacy import FederationPrivacy, Plan, build_privacy, build_private_training, build_releases
 from confide.build.sealing import (
+    build_kept_store,
     build_ledger,
     build_pending_store,
     build_pruning,
@@ -29,11 +30,13 @@ from confide.global_state import GlobalState
 from confide.membership.identity import Identity
 from confide.membership.roster import Roster
 from confide.model.lora import AdaptedModel, travelling_slots
-from confide.parties.client import Client, ClientRules, Trainer
+from confide.parties.client import Client
 from confide.parties.key_holder import MOST_DILUTION, KeyHolder
 from confide.parties.payload import num_sealed_values
+from confide.parties.rules import ClientRules
 from confide.parties.server import PayloadShape, RoundPlan, Server, Upload
 from confide.parties.state import ClientState
+from confide.parties.training import Trainer
 from confide.round import Inspector, RoundNotes
 from confide.seal.scheme import ClientSealing
 from confide.train.forward import TargetScorer
@@ -132,6 +135,7 @@ def build_federation(
                 batch_size=config.evaluate.batch_size,
             ),
             store=build_pending_store(private, roster.point_of(client.name)),
+            kept=build_kept_store(private, roster.point_of(client.name)),
             releases=build_releases(private, roster.point_of(client.name)),
             on_step=on_step,
             recorder=None

@@ -142,6 +142,11 @@ def build_pending_store(private: Path | None, point: int) -> PendingStore:
     return MemoryPending() if private is None else FilePending(own_folder(private, point) / "pending")
 
 
+def build_kept_store(private: Path | None, point: int) -> PendingStore:
+    """Where client number `point` keeps what it released in a round; in memory without a folder."""
+    return MemoryPending() if private is None else FilePending(own_folder(private, point) / "kept")
+
+
 def own_folder(private: Path, point: int) -> Path:
     """Where client number `point` keeps what is its own."""
     folder = private / f"{point:04d}"

@@ -72,7 +72,7 @@ def held_out_direction(number: int, num_values: int, *, seed: int) -> Direction:
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryTrainer:
-    """What canary clients do in place of training; see `confide.parties.client.Trainer`.
+    """What canary clients do in place of training; see `confide.parties.training.Trainer`.
 
     Attributes:
         layout: of the whole adapter.

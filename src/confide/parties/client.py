@@ -7,16 +7,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from confide.aggregate.factors import product_change
-from confide.aggregate.scaffold import control_change, correction
-from confide.aggregate.step import GlobalStep
 from confide.data.examples import TokenizedExample
-from confide.errors import AgreementError, MessageError, NonFiniteLossError, NonFiniteUpdateError, RunDirectoryError
+from confide.errors import AgreementError, MessageError, NonFiniteUpdateError, RunDirectoryError
 from confide.global_state import GlobalState
 from confide.membership.frames import FrameSpec, sum_from_bytes, write_frames
 from confide.membership.memberlist import Entry, MemberList
@@ -43,13 +41,15 @@ from confide.messages import (
     unpack_parts,
 )
 from confide.parties.key_holder import Expected, KeyHolder
-from confide.parties.payload import Payload, arrive, plan_payload
+from confide.parties.payload import Payload, plan_payload
+from confide.parties.releasing import KeptReleases
+from confide.parties.rules import ClientRules
 from confide.parties.state import ClientState, Pending, PendingStore
-from confide.privacy.plan import Counts, PrivacyPlan
+from confide.parties.training import RoundTraining, Trainer
+from confide.privacy.plan import PrivacyPlan
 from confide.privacy.releases import Releases
-from confide.prune.plan import Pruning
 from confide.seal.scheme import ClientSealing, SealContext
-from confide.train.local import LocalResult, StepReport
+from confide.train.local import StepReport
 from confide.update import Layout, Vector
 
 MAX_WEIGHT = 2.0**64
@@ -58,30 +58,6 @@ TOLD = (*TOLD_ALWAYS, "num_steps", "seconds", "num_examples", "num_tokens", "num
 """What a client tells the server about its training. Norms, and losses by step, stay with the client: no record needs
 them, and they say something about its update and its data. Under differential privacy only `TOLD_ALWAYS` is told, and
 epsilon: a loss would be a second release, which no guarantee covers, and the time follows how much was drawn."""
-
-
-_NOT_FINITE = {"not_finite": 1.0}
-"""In place of a training's figures, for the client's own diagnosis."""
-
-
-class Trainer(Protocol):
-    """What a client asks of local training; see `confide.train.local.LocalTrainer.train`."""
-
-    def train(
-        self,
-        *,
-        client: str,
-        round_number: int,
-        start: Vector,
-        trained: Layout,
-        examples: Sequence[TokenizedExample],
-        num_seen: int,
-        learning_rate: float,
-        correction: Vector | None,
-        on_step: Callable[[StepReport], None] | None,
-    ) -> LocalResult:
-        """Trains for one round."""
-        ...
 
 
 class Recorder(Protocol):
@@ -94,33 +70,6 @@ class Recorder(Protocol):
     def opened(self, round_number: int, layout: Layout, mean: Vector, total_weight: float) -> None:
         """Keeps the mean that was opened."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClientRules:
-    """What every client of the federation does alike; agreed before the run.
-
-    Attributes:
-        trained: the slots that train and travel in a round, by round number.
-        learning_rate: of a round, by round number.
-        weight: of a client in the mean, by its number of training examples.
-        step: from the opened sum to the next global state.
-        pruning: which coordinates of an update travel.
-        max_saturated: share of values that may lie outside the range that sealing carries.
-        server_may_read: whether the server is given the global state when it asks.
-        is_evaluation_round: whether held-out figures of the new adapter are measured in a round.
-        measures_factors: whether the change of B A is measured, to compare the factors' inexactness with.
-    """
-
-    trained: Callable[[int], Layout]
-    learning_rate: Callable[[int], float]
-    weight: Callable[[int], float]
-    step: GlobalStep
-    pruning: Pruning
-    max_saturated: float
-    server_may_read: bool
-    is_evaluation_round: Callable[[int], bool]
-    measures_factors: bool
 
 
 class Client:
@@ -136,6 +85,7 @@ class Client:
         keys: its keys at work; they also hold its name and the roster.
         evaluate: figures of an adapter on this client's held-out data, by name.
         store: keeps what is pending, for a client that is restarted between upload and opening.
+        kept: keeps what it released in a round, for one that is asked for the round again; another place than `store`.
         releases: counts what this client's guarantee must answer for.
         on_step: called with the client's name after each local step; may raise to stop.
         recorder: keeps what this client sends and opens, where the run is recorded for an audit.
@@ -154,6 +104,7 @@ class Client:
         privacy: PrivacyPlan,
         evaluate: Callable[[Vector], Mapping[str, float]],
         store: PendingStore,
+        kept: PendingStore,
         releases: Releases,
         on_step: Callable[[str, StepReport], None] | None = None,
         recorder: Recorder | None = None,
@@ -162,16 +113,23 @@ class Client:
         self.state = state
         self._run = run
         self._rules = rules
-        self._examples = examples
-        self._trainer = trainer
+        self._num_examples = len(examples)
         self._sealing = sealing
         self._keys = keys
         self._privacy = privacy
         self._evaluate = evaluate
         self._store = store
-        self._releases = releases
-        self._trained: tuple[str, int, LocalResult | None] | None = None
-        self._released: tuple[str, int] | None = None
+        self._releases = KeptReleases(owner=f"{run} {self.name}", plan=privacy, store=kept, releases=releases)
+        self._training = RoundTraining(
+            client=self.name,
+            rules=rules,
+            examples=examples,
+            trainer=trainer,
+            sealing=sealing,
+            privacy=privacy,
+            releases=self._releases,
+            on_step=self._report_step,
+        )
         self._on_step = on_step
         self._recorder = recorder
         self.figures: Mapping[str, float] = {}
@@ -232,12 +190,15 @@ class Client:
         return self.state if pending is None else pending.state
 
     def forget_pending(self) -> None:
-        """Forgets what would take effect with the opening of its last upload: for a run that goes on no more.
+        """Forgets what would take effect with the opening of its last upload, and what it would send again.
+
+        For a run that goes on no more.
 
         Raises:
             StorageError: it cannot be removed.
         """
         self._store.save(None)
+        self._releases.forget()
 
     def _join(self) -> Message:
         shared = self.state.shared
@@ -245,7 +206,7 @@ class Client:
             run=self._run,
             round_number=shared.round_number,
             client=self.name,
-            num_examples=len(self._examples),
+            num_examples=self._num_examples,
             adapter_digest=shared.digest,
             signature=self._keys.sign_adapter(self._run, shared.round_number, shared.digest).hex(),
         )
@@ -257,7 +218,7 @@ class Client:
             raise AgreementError(f"client {self.name} holds another global adapter than round {number} starts from")
         signatures = {name: from_hex(signature) for name, signature in request.signatures.items()}
         self._keys.check_adapter(self._run, number - 1, state.shared.digest, signatures)
-        weight = rules.weight(len(self._examples))
+        weight = rules.weight(self._num_examples)
         if not weight <= request.reference_weight <= MAX_WEIGHT:
             raise MessageError(
                 f"the reference weight of round {number} is {request.reference_weight:.6g}, "
@@ -265,39 +226,9 @@ class Client:
             )
         ratio = weight / request.reference_weight
         payload = self._widened(self._payload(), request)
-        counts = self._with_this_upload(number)
-        self._privacy.check_budget(counts)
-        control, own_control = self._controls(payload.trained)
-        result = self._train_locally(number, payload.trained, control, own_control)
-        began = time.perf_counter()
-        start = state.shared.layout.gather(state.shared.adapter, payload.trained)
-        update = np.zeros_like(start) if result is None else result.vector - start
-        norm = float(np.linalg.norm(update))
-        own, change = state, None
-        if result is not None:
-            own = replace(state, num_seen=state.num_seen + result.metrics.num_examples)
-        if result is not None and rules.step.with_control:
-            change = control_change(
-                control, update, num_steps=result.metrics.num_steps, learning_rate=rules.learning_rate(number)
-            )
-        update = rules.pruning.zero_own(start, update, payload.trained, number) + self._remainder(payload.trained)
-        gathered = payload.gather(update, change, weight_ratio=ratio)
-        values = self._privacy.protect(gathered, ratio, counts.uploads)
-        arrived, saturated = arrive(self._sealing, values, payload, max_saturated=rules.max_saturated)
-        if change is not None:
-            moved = own_control + payload.arrived_change(arrived, weight_ratio=ratio)
-            own = replace(own, controls={**state.controls, payload.trained.digest: moved})
-        rest = self._rest(payload, update, arrived, ratio)
-        if rest.any() or payload.trained.digest in state.remainders:
-            own = replace(own, remainders={**state.remainders, payload.trained.digest: rest})
-        parts, entry = self._seal(payload, values, weight)
-        seconds = time.perf_counter() - began
-        figures = (_NOT_FINITE if result is None else asdict(result.metrics)) | {
-            "update_norm": norm,
-            "remainder_norm": float(np.linalg.norm(rest)),
-            "saturated": saturated,
-            "seal_seconds": seconds,
-        }
+        made = self._training.run(state, payload, weight_ratio=ratio)
+        parts, entry = self._seal(payload, made.values, weight)
+        figures = {**made.figures, "seal_seconds": time.perf_counter() - made.ended}
         reply = TrainReply(
             run=self._run,
             round_number=number,
@@ -306,74 +237,25 @@ class Client:
             layout_digest=payload.layout.digest,
             key_id=entry.key_id,
             limit=payload.limit,
-            metrics=to_floats(self._told(figures, counts)),
+            metrics=to_floats(self._told(figures)),
             body=pack_parts(parts),
         ).to_bytes()
         if self._recorder is not None:
-            sent = payload.scatter(arrived)[: payload.trained.num_values] / np.float32(ratio)
+            sent = payload.scatter(made.arrived)[: payload.trained.num_values] / np.float32(ratio)
             self._recorder.sent(number, payload.trained, sent, weight)
-        # Last, when nothing can fail any more but the writing itself; what it costs first, so that it is never lost.
-        if counts != self._releases.counts:
-            self._releases.set(counts)
-            self._released = (state.shared.digest, number)
-        pending = Pending(state=own, entry=entry, reference_weight=request.reference_weight, widening=request.widening)
+        # Last, when nothing can fail any more but the writing itself; what it costs has been counted.
+        pending = Pending(
+            state=made.own, entry=entry, reference_weight=request.reference_weight, widening=request.widening
+        )
         self._store.save(pending.to_bytes())
         # A private step may draw nobody, and then has no loss.
         self.figures = {name: float(figure) for name, figure in figures.items() if math.isfinite(figure)}
         return reply
 
-    def _with_this_upload(self, number: int) -> Counts:
-        """What will have been released: noise on the update is new in each upload, that of a training is not."""
-        counts, plan = self._releases.counts, self._privacy
-        is_new = self._released != (self.state.shared.digest, number)
-        return Counts(
-            trainings=counts.trainings + (plan.trains_privately and is_new),
-            uploads=counts.uploads + plan.noises_updates,
-        )
-
-    def _train_locally(self, number: int, trained: Layout, control: Vector, own_control: Vector) -> LocalResult | None:
-        """Trains for a round; asked for it once more, a private training gives what it gave: that is one release.
-
-        Returns:
-            None where the training was not finite and noise hides the whole update: that this happened must show as
-            little as anything else, so noise alone is sent.
-        """
-        state, rules = self.state, self._rules
-        if self._trained is not None and self._trained[:2] == (state.shared.digest, number):
-            return self._trained[2]
-        result: LocalResult | None
-        try:
-            result = self._trainer.train(
-                client=self.name,
-                round_number=number,
-                start=state.shared.adapter,
-                trained=trained,
-                examples=self._examples,
-                num_seen=state.num_seen,
-                learning_rate=rules.learning_rate(number),
-                correction=correction(control, own_control) if rules.step.with_control else None,
-                on_step=self._report_step,
-            )
-        except NonFiniteLossError:
-            if not self._privacy.noises_updates or rules.step.with_control:
-                raise
-            result = None
-        if self._privacy.trains_privately:
-            self._trained = (state.shared.digest, number, result)
-        return result
-
-    def _rest(self, payload: Payload, update: Vector, arrived: Vector, ratio: float) -> Vector:
-        """What of an update did not travel; of a noised one only the coordinates that a mask left out."""
-        if not self._privacy.noises_updates:
-            return payload.remainder(update, arrived, weight_ratio=ratio)
-        rest = update.copy()
-        rest[slice(None) if payload.mask is None else payload.mask] = 0.0
-        return rest
-
-    def _told(self, figures: Mapping[str, float], counts: Counts) -> dict[str, float]:
+    def _told(self, figures: Mapping[str, float]) -> dict[str, float]:
         """What the server is told of a training."""
         told = TOLD if self._privacy.unit == "none" else TOLD_ALWAYS
-        return {name: figures[name] for name in told} | dict(self._privacy.spent(counts))
+        return {name: figures[name] for name in told} | dict(self.spent)
 
     def _seal(self, payload: Payload, values: Vector, weight: float) -> tuple[dict[str, bytes], Entry]:
         """The parts of the upload, and how it will be listed."""
@@ -450,6 +332,7 @@ class Client:
         ).to_bytes()
         # Last, when nothing can fail any more: a client that cannot report has not moved on.
         self._store.save(None)
+        self._releases.forget_earlier(number)
         self.state = replace(own, shared=shared)
         return reply
 
@@ -490,6 +373,7 @@ class Client:
             raise AgreementError(f"client {self.name} was handed a global state that does not match its digest")
         settled = self.settled(counted=request.counted)
         self._store.save(None)
+        self._releases.forget_earlier(shared.round_number)
         self.state = replace(settled, shared=shared)
         return self._join()
 
@@ -552,15 +436,6 @@ class Client:
     def _pending(self) -> Pending | None:
         kept = self._store.load()
         return None if kept is None else Pending.from_bytes(kept, self.state.shared)
-
-    def _remainder(self, trained: Layout) -> Vector:
-        """What of earlier updates of these slots has not travelled yet."""
-        return self.state.remainders.get(trained.digest, np.zeros(trained.num_values, np.float32))
-
-    def _controls(self, trained: Layout) -> tuple[Vector, Vector]:
-        """SCAFFOLD's c and c_i over the trained slots."""
-        shared = self._rules.step.control(self.state.shared, trained)
-        return shared, self.state.controls.get(trained.digest, np.zeros(trained.num_values, np.float32))
 
     def _check_round(self, number: int) -> None:
         done = self.state.shared.round_number

@@ -129,7 +129,7 @@ class Pending:
 
 
 class PendingStore(Protocol):
-    """Keeps a `Pending`: a client restarted between upload and opening goes on as if nothing had happened."""
+    """Keeps a `Pending` or a `Kept`: a client restarted amid a round goes on as if nothing had happened."""
 
     def save(self, pending: bytes | None) -> None:
         """Replaces what is kept; None forgets it."""

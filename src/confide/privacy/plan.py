@@ -22,7 +22,7 @@ class Counts:
 
     Attributes:
         trainings: rounds' private trainings whose outcome left, >= 0; the same outcome sent twice is one.
-        uploads: noised updates that left, >= 0; each has noise of its own.
+        uploads: noised updates that left, >= 0; each has noise of its own, and the same one sent twice is one.
     """
 
     trainings: int = 0
@@ -44,7 +44,7 @@ class PrivacyPlan(Protocol):
 
     @property
     def noises_updates(self) -> bool:
-        """Whether an update is clipped and noised before it is sealed, anew for every upload."""
+        """Whether an update is clipped and noised before it is sealed; what was noised may leave again as it is."""
         ...
 
     @property
