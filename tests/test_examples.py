@@ -1,12 +1,16 @@
 """Every example opens with the command that runs it, and that command's configuration loads."""
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from confide.config.load import load_config
 from confide.config.schema import Config
+from confide.model.load import load_base_model
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -66,3 +70,25 @@ def test_an_example_after_a_paper_says_what_is_different(name: str, words: str) 
     head = (ROOT / "examples" / f"{name}.toml").read_text().partition("[run]")[0]
     assert "Different here" in head
     assert words in head
+
+
+def test_fewer_layers_keeps_the_first_and_the_last_and_what_is_around_them(tmp_path: Path) -> None:
+    smaller = tmp_path / "smaller"
+    subprocess.run([sys.executable, ROOT / "examples" / "fewer_layers.py", "tiny-llama", "0", "1", smaller], check=True)
+    whole = load_base_model("tiny-llama").module.state_dict()
+    kept = load_base_model(str(smaller)).module.state_dict()
+    renamed = {
+        name.replace("layers.1.", "layers.0."): value for name, value in whole.items() if "layers.0." not in name
+    }
+    assert kept.keys() == renamed.keys()
+    assert all(torch.equal(kept[name], value) for name, value in renamed.items())
+
+
+def test_fewer_layers_refuses_to_keep_all_or_none(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "fewer_layers.py"
+    for first, last in (("1", "1"), ("0", "0"), ("-1", "2")):
+        asked: list[str | Path] = [sys.executable, script, "--", "tiny-llama", first, last, tmp_path / "smaller"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "2 layers" in done.stderr
+    assert not (tmp_path / "smaller").exists()
