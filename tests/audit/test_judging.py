@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.audit.judging import NO_COINS, Findings, Found, judge, raw_p_value
+from confide.audit.results import Family, ViewKind
 from confide.audit.statistics import SIGNIFICANCE, Difference, Interval
 
 TOO_FEW = "3 members; 10 of each are needed."
@@ -133,6 +134,45 @@ def test_findings_take_in_others_and_say_each_warning_once() -> None:
     all_found = Findings(warnings=["few"])
     all_found.add(Findings(warnings=["few", "none"]))
     assert all_found.warnings == ["few", "none"]
+
+
+def test_a_shortage_is_said_once_with_all_views_that_have_it_and_others_apart() -> None:
+    seen: list[tuple[ViewKind, Family, str]] = [
+        ("final", "membership", "ladder: 0 members and 3 others."),
+        ("client", "membership", "ladder: 0 members and 1 other."),
+        ("server", "membership", "ladder: 0 members and 3 others."),
+        ("final", "extraction", "ladder: 0 members and 3 others."),
+    ]
+    found = Findings(warnings=["A warning."])
+    for view, family, reason in (*seen, *seen):
+        found.add(Findings.too_few(view, family, "ladder", reason))
+    assert found.all_warnings() == [
+        "A warning.",
+        "Membership (views: final, server), ladder: 0 members and 3 others.",
+        "Membership (view: client), ladder: 0 members and 1 other.",
+        "Extraction (view: final), ladder: 0 members and 3 others.",
+    ]
+    assert len(found.unmeasured) == 8
+
+
+def test_a_note_that_holds_the_caveat_does_not_say_it_twice() -> None:
+    above = Interval(value=0.4, low=0.2, high=0.6, num=40)
+    found = Found(
+        view="client",
+        family="extraction",
+        attack="greedy",
+        code="E1",
+        population="records",
+        metric="exact",
+        members=above,
+        controls={},
+        differences={"base": Difference(interval=above, p_value=1e-6)},
+        sample=FixedSample(most_attacks=9),
+        barred="Never here.",
+        note="A note. Never here.",
+    )
+    (measure,) = judge([found], {0: 1e-6}, is_randomised=True)
+    assert (measure.note, measure.caveat) == ("A note. Never here.", "Never here.")
 
 
 LACKING = "Nothing beside it."

@@ -106,7 +106,7 @@ def test_only_records_of_clients_that_reported_are_asked_about(model: AdaptedMod
     assert {one.members.num for one in found} == {NUM_CANDIDATES}
     silent = replace(told, view=replace(told.view, figures={})).audit()
     assert silent.found == []
-    assert "0 members and 0 others" in silent.warnings[0]
+    assert "0 members and 0 others" in silent.all_warnings()[0]
 
 
 def test_what_differential_privacy_withholds_is_said(model: AdaptedModel) -> None:
@@ -114,5 +114,5 @@ def test_what_differential_privacy_withholds_is_said(model: AdaptedModel) -> Non
     withheld = {1: {client: {"weight": 1.0, "num_steps": 2.0, "epsilon": 3.0} for client in CLIENTS}}
     silent = replace(told, view=replace(told.view, figures=withheld)).audit()
     assert silent.found == []
-    assert "no loss and no lengths, which differential privacy withholds" in silent.warnings[0]
+    assert "no loss and no lengths, which differential privacy withholds" in silent.all_warnings()[0]
     assert [one.family for one in silent.unmeasured] == ["updates"]

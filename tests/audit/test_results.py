@@ -3,7 +3,7 @@ from importlib import resources
 
 import pytest
 
-from confide.audit.results import SCHEMA_VERSION, AuditResults, schema_text, written_version
+from confide.audit.results import SCHEMA_VERSION, AuditResults, Estimate, Verdict, schema_text, written_version
 from tests.report.audits import audit, estimate, facts, leaking_audit, measure
 
 
@@ -61,4 +61,19 @@ def test_results_from_before_measures_said_what_nobody_sees_are_read_as_if_they_
         del one["is_hypothetical"]
     found = AuditResults.model_validate_json(json.dumps(given))
     assert [one.is_hypothetical for one in found.measures] == [is_hypothetical, False]
+    assert AuditResults.model_validate_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize(("verdict", "read_as"), [("leak", "unexplained"), ("no evidence", "no evidence")])
+@pytest.mark.parametrize("metric", ["gain", "gain_max"])
+def test_results_from_when_a_gain_could_be_a_leak_are_read_as_if_it_could_not(
+    metric: str, verdict: Verdict, read_as: Verdict
+) -> None:
+    controls = {"held_out": estimate(0.0), "base": Estimate(value=0.0, low=0.0, high=0.0, num=14)}
+    old = measure(verdict=verdict, attack="prefix-80-rounds-two", metric=metric, controls=controls)
+    other = measure(verdict="leak", attack="prefix-80-rounds-two", metric="rouge_l", controls=controls)
+    found = AuditResults.model_validate_json(audit(measures=[old, other]).to_json())
+    assert [one.verdict for one in found.measures] == [read_as, "leak"]
+    assert [one.controls["base"].num for one in found.measures] == [0, 14]  # by construction, and measured
+    assert found.measures[0].controls["held_out"] == controls["held_out"]
     assert AuditResults.model_validate_json(found.to_json()) == found

@@ -420,4 +420,4 @@ def test_one_sided_owners_are_reported_and_not_measured(federation: Federation) 
     everybody = dict.fromkeys(federation.truth.members, True)
     found = replace(federation, truth=replace(federation.truth, members=everybody)).audit(federation.rows()[:1])
     assert found.found == []
-    assert "72 members and 0 others" in found.warnings[0]
+    assert "72 members and 0 others" in found.all_warnings()[0]

@@ -109,7 +109,7 @@ def test_without_clients_on_both_sides_nothing_is_measured() -> None:
     stats, population, took_part = users(8, effect=0.5)
     findings = infer(stats, population, dict.fromkeys(took_part, True))
     assert findings.found == []
-    assert "8 members and 0 others" in findings.warnings[0]
+    assert "8 members and 0 others" in findings.all_warnings()[0]
     assert [one.metrics for one in findings.unmeasured] == [["auc"]]
 
 

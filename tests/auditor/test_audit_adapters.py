@@ -176,7 +176,11 @@ def test_members_that_were_never_trained_on_are_doubted_with_the_numbers(
         one for one in claims.warnings if "nothing shows that they were trained on" in one and "nats a token" in one
     ]
     passive = audit_adapters(replace(never, is_randomised=False), QUICK)
-    assert [one for one in passive.warnings if "left no trace on the members" in one and "nats a token" in one]
+    assert [
+        one
+        for one in passive.warnings
+        if "No trace of training is shown on the members" in one and "nats a token" in one
+    ]
     assert (claims.doubts, passive.doubts) == ([], [])  # so it may be with a good defence
 
 
@@ -241,7 +245,7 @@ def test_with_more_rounds_than_are_looked_at_each_is_set_against_the_one_before_
     notes = {one.attack: one.note for one in found.measures}
     assert "From the base model over the rounds 1, 6, 9." in notes["summed_gain"]
     assert "Round 9 against round 8: " in notes["two-model"]
-    assert "Rounds 1 against the base model, 6 against round 4, 9 against round 8." in notes["prefix-80-rounds-two"]
+    assert "Rounds 1 against the base model, 6 against round 4, 9 against round 8; no" in notes["prefix-80-rounds-two"]
     assert "rounds" not in notes["loss"]
     xs = {point.x for one in found.curves if one.name == "rounds" for point in one.points}
     assert xs == {0, 1, 6, 9}

@@ -418,7 +418,7 @@ def test_of_a_client_that_never_took_part_nothing_is_asked(tmp_path: Path) -> No
     assert [warning for warning in found.warnings if f"No update of {absent} is in any round's sum" in warning]
     assert sum(found.counts[f"records: {label}"] for label in ("members", "others")) == 14 * 2
     # One client against two is too few to tell who took part.
-    assert [warning for warning in found.warnings if "Membership, clients, user: 2 members and 1" in warning]
+    assert [warning for warning in found.warnings if ", clients, user: 2 members and 1 other to" in warning]
 
 
 def test_clients_that_took_part_are_told_from_those_that_were_never_drawn(tmp_path: Path) -> None:

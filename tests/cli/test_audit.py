@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from confide.audit.measure_names import parse_measure_name
 from confide.audit.results import AuditResults
 from confide.auditor import AdaptersToAudit, AuditRequest, results_path
 from confide.cli import audit as audit_module
@@ -74,8 +75,8 @@ def test_an_audit_shows_a_sentence_for_each_view_a_table_and_where_the_report_is
     assert "  The holder of the final model. " in ended.out
     assert "  A participating client. " in ended.out
     assert "beyond its controls" in ended.out
+    assert "\nfinal.membership." in ended.out
     assert ended.out.splitlines()[-1] == f"report: {run / REPORT_FILE}"
-    assert max(map(len, ended.out.splitlines()[:-1])) <= WIDTH
     assert "</html>" in (run / REPORT_FILE).read_text()
     assert read_results(run).settings["views"] == ["final", "client"]
 
@@ -258,6 +259,11 @@ def test_a_page_on_several_runs_is_none_of_theirs(confide: Command, tmp_path: Pa
     assert "Privacy audits: " in Path("report-plain-sealed.html").read_text()
     assert confide("report", *runs).out == "report: report-plain-and-4-more.html\n"
     assert {(run / REPORT_FILE).read_text() for run in runs} == {"its own"}
+    for run in runs[:2]:
+        results_path(run).write_text(made_audit(measures=[leak()]).to_json(), encoding="utf-8")
+    ended = confide("report", *runs[:2])
+    assert ended.out == "report: report-plain-sealed.html\n"
+    assert "is not known to have been asked about the same records" in ended.err
 
 
 def test_an_audit_that_measures_less_keeps_the_one_before_and_says_so(
@@ -403,7 +409,7 @@ def test_the_words_that_results_name_ask_for_the_same_audit_again(
 
 def shown(results: AuditResults) -> list[str]:
     text = StringIO()
-    print_results(Console(width=WIDTH, file=text), results)
+    print_results(Console(width=WIDTH, file=text, force_terminal=True, no_color=True, color_system=None), results)
     return text.getvalue().splitlines()
 
 
@@ -433,6 +439,19 @@ def test_the_table_has_the_worst_of_each_kind_leaks_first_and_counts_the_rest() 
     assert len(rows) == MOST_ROWS
     assert rows[0].startswith("client")
     assert f"and {61 - MOST_ROWS} measures more in audit.json" in lines
+
+
+def test_where_there_is_no_terminal_each_measure_has_a_line_with_its_name_for_conditions() -> None:
+    what_if = measure("server", "updates", attack="cosine", metric="auc", is_hypothetical=True)
+    results = made_audit(measures=[leak("client", excess=estimate(0.3)), what_if])
+    text = StringIO()
+    print_results(Console(width=40, file=text), results)
+    lines = text.getvalue().splitlines()
+    start = lines.index("measure, value, beyond its controls, verdict:")
+    assert lines[start + 1] == f"{results.measures[0].key}  0.417  beyond 0.300 [0.200, 0.400]  leak"
+    assert lines[start + 2].startswith(f"{what_if.key}  0.110  no control  no evidence if")
+    for one in results.measures:
+        assert parse_measure_name(one.key, what="it").covers(one)
 
 
 def test_an_audit_without_a_measure_shows_no_table() -> None:

@@ -30,6 +30,7 @@ CASES: dict[str, AuditResults] = {
     "members are recognised from single updates": audit(measures=[leak("server", "updates")]),
     "the server with sealed updates": audit(measures=[measure("sealed-server", "updates")]),
     "more than the controls without coins": audit(measures=[unexplained()]),
+    "more with two models": audit(measures=[unexplained(metric="gain")]),
     "too few records": audit(measures=[too_few()]),
     "above the controls without a verdict": audit(measures=[measure(excess=estimate(0.3))]),
     "nothing was found": audit(measures=[measure()]),
@@ -97,6 +98,13 @@ def test_what_no_coins_explain_asks_for_coins_before_it_asks_for_records() -> No
     assert "Let coins decide which clients take part in the next training, and" in of_clients.text
     assert "audit.canaries" not in of_clients.text
     assert _rules(audit(measures=[unexplained("server", is_hypothetical=True), measure()])) == {"nothing was found"}
+
+
+def test_a_gain_with_two_models_asks_for_no_coins_and_is_no_text_that_comes_out() -> None:
+    gain = unexplained("client", family="extraction", attack="prefix-80-rounds-two", metric="gain")
+    (item,) = advice(audit(measures=[gain]))
+    assert "a draw that is merely sharper" in item.text
+    assert "coins" not in item.text
 
 
 def test_sealing_is_not_said_to_have_held_where_something_is_unexplained() -> None:

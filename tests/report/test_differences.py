@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from confide.audit.results import Asked, Estimate
 from confide.audit.statistics import holm
-from confide.report.differences import compare, difference
+from confide.report.differences import compare, difference, other_records
 from confide.report.pairing import paired
 from tests.report.audits import audit, estimate, measure, paired_audits
 
@@ -121,3 +121,26 @@ def test_other_coins_are_not_paired() -> None:
         assert not change.is_paired
         assert change.p_adjusted is None
         assert change.excess is None
+
+
+def test_it_is_said_where_runs_were_not_asked_about_the_same_records() -> None:
+    first, second = paired_audits()
+    names = ["a", "b", "c"]
+    asked = second.asked["all"]
+    others = Asked(members=[key + 1000 for key in asked.members], others=[key + 1000 for key in asked.others])
+    (said,) = other_records([first, second, second.model_copy(update={"asked": {"all": others}})], names)
+    assert said.startswith("c was not asked about the same records as a (0 of 40 records): the data, or what")
+    # Other coins over the same records are the same data.
+    turned = Asked(members=asked.others, others=asked.members)
+    assert other_records([first, second.model_copy(update={"asked": {"all": turned}})], names[:2]) == []
+    (unknown,) = other_records([first, audit(measures=[measure()])], names[:2])
+    assert unknown.startswith("b is not known to have been asked about the same records as a.")
+    assert other_records([first], names[:1]) == other_records([first, audit()], names[:2]) == []
+
+
+def test_half_of_either_runs_records_make_them_the_same() -> None:
+    first, _ = paired_audits()  # 40 records
+    for num_shared, is_said in ((20, False), (19, True)):
+        keys = [*range(num_shared), *range(1000, 1040 - num_shared)]
+        later = first.model_copy(update={"asked": {"all": Asked(members=keys[::2], others=keys[1::2])}})
+        assert bool(other_records([first, later], ["a", "b"])) == is_said

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from confide.audit.results import AuditResults, ViewKind
+from confide.audit.results import Asked, AuditResults, ViewKind
 from confide.errors import StorageError, UsageError
 from confide.report.page import render_report, write_report
 from confide.report.wording import VERDICTS, counted
@@ -25,6 +25,7 @@ from tests.report.audits import (
     line,
     measure,
     memorised,
+    paired_audits,
     passive_audit,
     study_audits,
 )
@@ -119,6 +120,14 @@ def test_several_runs_are_compared_and_one_is_not() -> None:
     assert "comparison" in _parsed(leaking_audit(), calm_audit()).values("id")
     assert "unpaired" in _parsed(leaking_audit(), calm_audit()).text
     assert "comparison" not in _parsed(leaking_audit()).values("id")
+
+
+def test_runs_on_other_records_are_said_to_be_where_they_are_compared() -> None:
+    first, second = paired_audits()
+    elsewhere = second.model_copy(update={"asked": {"all": Asked(members=[-1] * 20, others=[-2] * 20)}})
+    sentence = "kl was not asked about the same records as plain (0 of 2 records)"
+    assert sentence in render_report([first, elsewhere])
+    assert "the same records as" not in render_report([first, second])
 
 
 def test_a_page_without_findings_never_uses_the_word() -> None:

@@ -7,7 +7,7 @@ from confide.errors import UsageError
 from confide.report.differences import compare
 from confide.report.study import curve_markdown, measures_markdown
 from confide.report.wording import interval, number
-from tests.report.audits import audit, facts, leaking_audit, line, paired_audits
+from tests.report.audits import audit, estimate, facts, leak, leaking_audit, line, measure, paired_audits
 
 EXACT = "client.extraction.greedy.personal.exact"
 
@@ -78,3 +78,34 @@ def test_every_measure_and_curve_of_a_real_report_can_be_asked_for() -> None:
     results = leaking_audit()
     keys = [measure.key for measure in results.measures]
     assert len(cells(measures_markdown([results], ["one"], keys))) == 2 + len(keys) + len(results.run.utility)
+
+
+def test_a_verdict_stands_beside_the_p_values_before_and_after_correction_over_the_audits_attacks() -> None:
+    """The same numbers in an audit with one attack and in one with more: what tells them apart is shown."""
+    alone = leak().model_copy(update={"p_value": 0.019, "p_adjusted": 0.019})
+    crowded = alone.model_copy(update={"p_adjusted": 0.057, "verdict": "no evidence"})
+    table = measures_markdown([audit(measures=[one]) for one in (alone, crowded)], ["one", "two"], [alone.key])
+    first, second = (cell.split("<br>") for cell in cells(table)[2][1:])
+    beyond = f"beyond: {interval(leak().excess or estimate(0.0))}"
+    assert first[-1] == f"{beyond}, leak, p 0.019"
+    assert second[2:4] == [
+        f"{beyond}, no evidence, p 0.019, corrected 0.057",
+        "above its controls, but not beyond chance among so many attacks",
+    ]
+
+
+def test_a_cell_says_why_a_number_decides_nothing() -> None:
+    few = measure(verdict="too few records", excess=estimate(0.1, 0.3), note="at least 24 of each are needed.")
+    open_ = measure(verdict="unexplained", attack="other", excess=estimate(0.3), p=1e-5)
+    calm = measure(attack="calm", excess=estimate(0.0))
+    table = cells(measures_markdown([audit(measures=[few, open_, calm])], ["one"], [few.key, open_.key, calm.key]))
+    assert table[2][1].endswith("at least 24 records that were trained on and as many others are needed")
+    assert table[3][1].endswith("beyond its controls, but something else than training may be why")
+    assert table[4][1].endswith("no evidence, p 0.300, corrected 0.900")
+
+
+def test_what_is_so_by_construction_is_not_given_a_sample_size() -> None:
+    nothing = Estimate(value=0.0, low=0.0, high=0.0, num=0)
+    gain = measure(metric="gain", controls={"held_out": estimate(0.0, num=7), "base": nothing})
+    (row,) = cells(measures_markdown([audit(measures=[gain])], ["one"], [gain.key]))[2:3]
+    assert "held out 0 (n = 7), base model 0 (by construction)" in row[1]

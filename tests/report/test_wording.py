@@ -52,6 +52,7 @@ def test_a_number_reads_back_within_the_digits_it_shows(power: float, sign: int)
 def test_a_value_comes_with_its_interval_and_sample_size() -> None:
     shown = counted(Estimate(value=0.417, low=0.221, high=0.634, num=24)).replace("\N{NO-BREAK SPACE}", " ")
     assert shown == "0.417 [0.221, 0.634], n = 24"
+    assert counted(Estimate(value=0.0, low=0.0, high=0.0, num=0)) == "0, by construction"
     assert " " not in interval(estimate(0.4))  # no line breaks inside an interval
 
 

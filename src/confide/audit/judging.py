@@ -155,6 +155,7 @@ class Findings:
 
     Attributes:
         warnings: what could not be asked, in sentences: an attack that did not run must not pass for one that failed.
+        too_few_from: the same where there were too few records, without the views: from which ones that is so.
         doubts: which of the warnings say that the numbers mean nothing.
         unmeasured: the same for gates, of what there were too few records for.
         told: scores beside coins, from which bounds on epsilon are made.
@@ -166,6 +167,7 @@ class Findings:
     curves: list[Curve] = field(default_factory=list)
     memorised: list[Memorised] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    too_few_from: dict[tuple[Family, str], list[ViewKind]] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     unmeasured: list[Unmeasured] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
@@ -180,7 +182,15 @@ class Findings:
         missing = Unmeasured(
             view=view, family=family, population=population, attack=attack, metrics=list(metrics), reason=reason
         )
-        return Findings(warnings=[f"{family.capitalize()}, {reason}"], unmeasured=[missing])
+        return Findings(too_few_from={(family, reason): [view]}, unmeasured=[missing])
+
+    def all_warnings(self) -> list[str]:
+        """The warnings, and of what there were too few records; each once, with the views from which that is so."""
+        few = [
+            f"{family.capitalize()} (view{'s' if len(views) > 1 else ''}: {', '.join(views)}), {reason}"
+            for (family, reason), views in self.too_few_from.items()
+        ]
+        return [*self.warnings, *few]
 
     def add(self, other: "Findings") -> None:
         """Takes in what something else found."""
@@ -188,6 +198,9 @@ class Findings:
         self.curves.extend(other.curves)
         self.memorised.extend(other.memorised)
         self.warnings.extend(one for one in other.warnings if one not in self.warnings)
+        for what, views in other.too_few_from.items():
+            known = self.too_few_from.setdefault(what, [])
+            known.extend(view for view in views if view not in known)
         self.doubts.extend(one for one in other.doubts if one not in self.doubts)
         self.unmeasured.extend(other.unmeasured)
         self.told.extend(other.told)
@@ -253,6 +266,7 @@ def _judge_one(found: Found, p_adjusted: float | None, num_attacks: int, is_rand
         if is_above and not is_beyond and p_adjusted is not None and not found.barred and not found.lacking:
             shortage = _not_beyond_chance(found, p_adjusted, num_attacks)  # of this effect, not of one worth finding
         caveats = [found.lacking if is_beyond and found.lacking not in shortage else "", shortage]
+    more = [caveat for caveat in caveats if caveat not in found.note]
     return Measure(
         view=found.view,
         family=found.family,
@@ -266,7 +280,7 @@ def _judge_one(found: Found, p_adjusted: float | None, num_attacks: int, is_rand
         p_value=raw_p_value(found),
         p_adjusted=p_adjusted,
         verdict=verdict,
-        note=" ".join(note for note in (found.note, *caveats) if note),
+        note=" ".join(note for note in (found.note, *more) if note),
         caveat=" ".join(caveat for caveat in caveats if caveat),
         is_hypothetical=found.is_hypothetical,
     )

@@ -30,6 +30,8 @@ METRICS: Mapping[Family, tuple[str, ...]] = MappingProxyType(
             "top_10",
             "precision_loss_ratio",
             "precision_zlib",
+            "precision_ez",
+            "precision_wbc",
             "rouge_l_max",
             "gain",
             "gain_max",

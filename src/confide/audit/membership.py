@@ -67,8 +67,8 @@ def audit_membership(
         and the best attack, chosen on one half of the records and measured on the other, with its ROC on that half.
         Where coins decided about single copies, the scores that bound epsilon.
         With fewer than two members or two others, a warning and nothing else. Where there are shadows, a warning names
-        the attacks with shadows that could not run. Without coins, a warning says where training left no trace on
-        members, and a doubt where it left more on the others: then it is not the members who were trained on.
+        the attacks with shadows that could not run. Without coins, a warning says where no trace of training is
+        shown on members, and a doubt where it left more on the others: then it is not the members who were trained on.
     """
     asked = population.of_others(view.own_clients)
     rounds = sorted(rounds)
@@ -228,17 +228,17 @@ def _unresolved(view: View, name: str, num_others: int) -> list[Unmeasured]:
 def _without_trace(name: str, seen: Seen, labels: Flags) -> Findings:
     """Says so if members look as if they had never been trained on: without coins the list may simply be wrong.
 
-    Where the interval covers chance, that is a warning and no doubt. A model with a good defence leaves no trace on its
-    members either, and a gate has to pass on it. An interval wholly below chance is explained by no defence: the others
-    were learnt better than the members, so that the list is wrong, or its sides are swapped, or the others are of an
-    easier kind; and then a small number is no sign of safety.
+    Where the interval covers chance, a trace may be there and too small for so many records: that is a warning and no
+    doubt. A model with a good defence shows none on its members either, and a gate has to pass on it. An interval
+    wholly below chance is explained by no defence: the others were learnt better than the members, so that the list is
+    wrong, or its sides are swapped, or the others are of an easier kind; and then a small number is no sign of safety.
     """
     falls = difference_scores(seen, "targets")
     found = auc(falls[labels], falls[~labels]).interval
     if found.low > _CHANCE:
         return Findings()
     is_contradicted = found.high < _CHANCE
-    begin = "Training left less trace on" if is_contradicted else "Training left no trace on"
+    begin = "Training left less trace on" if is_contradicted else "No trace of training is shown on"
     than = " than on others" if is_contradicted else ""
     sentence = (
         f"{begin} the members of {name}{than}: from the base to the final model the loss of members fell "

@@ -24,6 +24,9 @@ OutcomeKind = Literal["flag", "share", "number", "rank"]
 Number = int | float
 Setting = str | bool | int | float | list[str] | list[int] | list[float]
 
+GAINS = ("gain", "gain_max")
+"""Metrics of how much more an attack with two models brings out than the same with one: a mean, and of best rounds."""
+
 _NOT_SEALED = ("plain", "unknown")
 _NUMBERS = re.compile(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]")
 
@@ -33,7 +36,7 @@ class _Document(BaseModel):
 
 
 class Estimate(_Document):
-    """A number with its 95 % confidence interval and the number of records behind it."""
+    """A number with its 95 % confidence interval and the number of records behind it (0: so by construction)."""
 
     value: float
     low: float
@@ -290,6 +293,15 @@ class AuditResults(_Document):
                 return {"measures": marked, **rest}
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _mark_gains(cls, given: object) -> object:
+        """Results from when a gain could be called a leak, and the base model's, 0 by construction, seemed measured."""
+        match given:
+            case {"measures": list(measures), **rest}:
+                return {"measures": [_gain_of_today(one) for one in measures], **rest}
+        return given
+
     @model_validator(mode="after")
     def _check_outcomes(self) -> "AuditResults":
         for measure in self.measures:
@@ -315,6 +327,21 @@ def _was_barred(measure: dict[str, object]) -> bool:
         case {"verdict": "no evidence", "excess": {"low": int() | float() as low}, "p_adjusted": int() | float() as p}:
             return low > 0 and p < SIGNIFICANCE
     return False
+
+
+def _gain_of_today(measure: object) -> object:
+    """A measure as it is, but a gain as it would be judged today."""
+    match measure:
+        case {"metric": str(metric), "verdict": verdict, "controls": {"base": dict(base), **controls}, **rest} if (
+            metric in GAINS
+        ):
+            return {
+                **rest,
+                "metric": metric,
+                "verdict": "unexplained" if verdict == "leak" else verdict,
+                "controls": {**controls, "base": {**base, "num": 0}},
+            }
+    return measure
 
 
 def written_version(text: str) -> object:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from confide.attacks.candidates import Candidate
+from confide.plural import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,6 @@ def too_few(population: str, labels: npt.NDArray[np.bool_], fewest: int) -> str:
     if min(num_members, num_others) >= fewest:
         return ""
     return (
-        f"{population}: {num_members} members and {num_others} others to ask about; at least {fewest} of each are "
-        "needed. Nothing was measured."
+        f"{population}: {plural(num_members, 'member')} and {plural(num_others, 'other')} to ask about; at least "
+        f"{fewest} of each are needed. Nothing was measured."
     )

@@ -132,7 +132,7 @@ class _Audit:
         self._progress("usefulness")
         missing = left_out(self._audited, self._parties)
         evidence = self._evidence()
-        warnings = [*self._audited.warnings, *few, *evidence.warnings, *missing, *self._findings.warnings]
+        warnings = [*self._audited.warnings, *few, *evidence.warnings, *missing, *self._findings.all_warnings()]
         self._findings.doubts[:0] = evidence.doubts
         seconds = time.perf_counter() - self._began
         results = conclude(self._audited, self._findings, warnings, self._passes, seconds)
@@ -142,7 +142,7 @@ class _Audit:
     def _nothing(self) -> str:
         """Why nothing was measured, for the user."""
         audit = self._audited.config.audit
-        why = " ".join([*self._audited.warnings, *self._findings.warnings, *self._findings.epsilon_gaps])
+        why = " ".join([*self._audited.warnings, *self._findings.all_warnings(), *self._findings.epsilon_gaps])
         return (
             f"attacks of {', '.join(audit.attacks)} from the view of {', '.join(audit.views)} measured nothing, so no "
             "results are written. Models are attacked from the views of those who have an adapter, updates where the "

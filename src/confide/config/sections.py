@@ -539,7 +539,8 @@ class AuditSection(Section):
     ] = (0.01, 0.1, 1.0)
     """How strongly the two-model attack follows what the newer model says more readily than the older one, in its form
     with probabilities: small is strong. The attacker chooses among these, and among fixed strengths of the form with
-    raw logits, on its own records; who has none takes the first."""
+    raw logits, on its own records; who has none takes the first. The older model is the base model or that of the round
+    right before: rounds further back are not tried."""
 
     top_ps: Annotated[
         tuple[Annotated[float, Field(gt=0, le=1)], ...],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from confide.audit.results import AuditResults, Family, Measure, Point, Verdict, ViewKind
+from confide.audit.results import GAINS, AuditResults, Family, Measure, Point, Verdict, ViewKind
 from confide.report.claims import refuting
 from confide.report.sentences import attack_on, is_above_controls, worst_of
 from confide.report.wording import VIEWS, need
@@ -159,7 +159,7 @@ def _sealed_server(results: AuditResults) -> str:
 
 
 def _unexplained(results: AuditResults) -> str:
-    found = _select(results, "unexplained")
+    found = [one for one in _select(results, "unexplained") if one.metric not in GAINS]
     if not found:
         return ""
     is_of_clients = all(one.population == "clients" for one in found)
@@ -170,6 +170,16 @@ def _unexplained(results: AuditResults) -> str:
         f"Do not take for safe what attacks found for {_parties(found)}: it lies beyond their controls, though without "
         f"coins it stays open whether training is why. Let coins decide {what}, and audit again; more records would "
         "not settle it."
+    )
+
+
+def _sharper(results: AuditResults) -> str:
+    gains = [one for one in _select(results, "unexplained") if one.metric in GAINS]
+    if not gains:
+        return ""
+    return (
+        f"Do not judge what {_parties(gains)} can bring out by what a second model adds: a draw that is merely sharper "
+        "adds as much. Judge it by what comes out with two models beside what comes out of held-out records."
     )
 
 
@@ -238,6 +248,7 @@ RULES: tuple[tuple[str, Callable[[AuditResults], str]], ...] = (
     ("members are recognised from single updates", _server_reads),
     ("the server with sealed updates", _sealed_server),
     ("more than the controls without coins", _unexplained),
+    ("more with two models", _sharper),
     ("too few records", _too_few),
     ("above the controls without a verdict", _above_without_verdict),
     ("nothing was found", _nothing_found),

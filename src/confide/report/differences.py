@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from confide.audit.results import Asked, AuditResults, Estimate, Measure
 from confide.audit.statistics import Interval, holm
-from confide.report.pairing import paired
+from confide.plural import plural
+from confide.report.pairing import SHARED, paired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,42 @@ def compare(runs: Sequence[AuditResults]) -> list[Compared]:
         )
         for place, key in enumerate(keys)
     ]
+
+
+def other_records(runs: Sequence[AuditResults], names: Sequence[str]) -> list[str]:
+    """Says in a sentence of each later run that was not asked about the first one's records, or not known to be.
+
+    The same records with other coins are the same data: no sentence says so of them, nor where nothing was measured.
+
+    Args:
+        runs: at least one.
+        names: of the runs, as many.
+    """
+    return [
+        f"{name} {said}. A change from {names[0]} may come from that alone, and not from how the models were trained."
+        for name, results in zip(names[1:], runs[1:], strict=True)
+        if runs[0].measures
+        and results.measures
+        and (said := _other_than(_records(runs[0]), _records(results), names[0]))
+    ]
+
+
+def _other_than(first: frozenset[int], later: frozenset[int], name: str) -> str:
+    """What to say of the later run's records, up to its end; "" where enough of them are the first's as well."""
+    if not (first and later):
+        return f"is not known to have been asked about the same records as {name}"
+    shared = len(first & later)
+    if shared >= SHARED * max(len(first), len(later)):
+        return ""
+    return (
+        f"was not asked about the same records as {name} ({shared:,} of {plural(len(later), 'record')}): the data, or "
+        "what was held back or planted, differ"
+    )
+
+
+def _records(results: AuditResults) -> frozenset[int]:
+    """The keys of all records that an audit says it asked about."""
+    return frozenset(key for asked in results.asked.values() for key in (*asked.members, *asked.others))
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from confide.audit.results import AuditResults, Curve, Estimate, Measure
 from confide.errors import UsageError
 from confide.report.differences import Change, compare
-from confide.report.wording import counted, interval, number, p_value, series_name, verdict_name
+from confide.report.tables import reason
+from confide.report.wording import BY_CONSTRUCTION, counted, interval, need, number, p_value, series_name, verdict_name
 
 _MOST_NAMED = 12
 
@@ -13,7 +14,10 @@ _MOST_NAMED = 12
 def measures_markdown(runs: Sequence[AuditResults], names: Sequence[str], keys: Sequence[str]) -> str:
     """Gives a table with a row per measure and a column per run, and each later run's change from the first.
 
-    P-values are corrected with Holm's method over these measures, for each later run.
+    A cell says why what lies above its controls is no leak, and how many records are needed where there are too few.
+    P-values of changes are corrected with Holm's method over these measures, for each later run; beside a verdict
+    stands what it follows from: the p-value of the audit, corrected over the attacks of that audit, and before that the
+    one without correction where it is another. So one number can have other verdicts in audits with more attacks.
 
     Args:
         runs: at least one.
@@ -67,18 +71,32 @@ def _only(results: AuditResults, keys: Sequence[str]) -> AuditResults:
 def _cell(measure: Measure | None, change: Change | None) -> str:
     if measure is None:
         return "not measured"
-    controls = [
-        f"{series_name(name)} {number(one.value)}" + (f" (n = {one.num:,})" if one.num else "")
-        for name, one in measure.controls.items()
-    ]
+    controls = [f"{series_name(name)} {_control(one)}" for name, one in measure.controls.items()]
     lines = [counted(measure.members), *([", ".join(controls)] if controls else [])]
     if measure.excess is not None:
-        lines.append(f"beyond: {interval(measure.excess)}, {verdict_name(measure)}")
+        lines.append(f"beyond: {interval(measure.excess)}, {verdict_name(measure)}{_p_values(measure)}")
+    lines += reason(measure)
+    if measure.verdict == "too few records":
+        lines.append(need(measure))
     if change is not None:
         lines.append(f"change: {_change(change.members, change.p_adjusted)}")
         if change.excess is not None:
             lines.append(f"of the excess: {_change(change.excess, change.excess_p_adjusted)}")
     return "<br>".join(lines)
+
+
+def _control(control: Estimate) -> str:
+    return f"{number(control.value)} ({f'n = {control.num:,}' if control.num else BY_CONSTRUCTION})"
+
+
+def _p_values(measure: Measure) -> str:
+    """The p-value before correction and the one that decides, once where they are shown alike; "" without any."""
+    if measure.p_value is None:
+        return ""
+    before, decides = p_value(measure.p_value), p_value(measure.p_adjusted)
+    if measure.p_adjusted is None or before == decides:
+        return f", p {before}"
+    return f", p {before}, corrected {decides}"
 
 
 def _change(change: Estimate, p_adjusted: float | None) -> str:

@@ -79,6 +79,8 @@ _METRICS = {
     "verbatim_10": "share of records quoted by 10 tokens",
     "precision_loss_ratio": "share right of the texts an attacker would pick, by loss against the base model",
     "precision_zlib": "share right of the texts an attacker would pick, by loss against compressed size",
+    "precision_ez": "share right of the texts an attacker would pick, by mistakes against the base model's",
+    "precision_wbc": "share right of the texts an attacker would pick, by short passages against the base model",
 }
 
 _POPULATIONS = {
@@ -101,6 +103,8 @@ _CONTROLS = {
 _RATES = {"exact", "near", "coverage", "matched", "within_100", "verbatim_50", "verbatim_20", "verbatim_10"} | {
     "precision_loss_ratio",
     "precision_zlib",
+    "precision_ez",
+    "precision_wbc",
 }
 
 
@@ -200,8 +204,14 @@ def interval(estimate: Estimate) -> str:
     return shown.replace(" ", "\N{NO-BREAK SPACE}")
 
 
+BY_CONSTRUCTION = "by construction"
+"""Said of a control that no record stands behind, because it cannot be anything else."""
+
+
 def counted(estimate: Estimate) -> str:
-    """Writes "0.417 [0.221, 0.634], n = 24"."""
+    """Writes "0.417 [0.221, 0.634], n = 24", and "0, by construction" where there was nothing to measure."""
+    if not estimate.num:
+        return f"{number(estimate.value)}, {BY_CONSTRUCTION}"
     return f"{interval(estimate)}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{estimate.num:,}"
 
 

@@ -10,6 +10,7 @@ from confide.attacks.extraction.generated import Generated
 from confide.attacks.extraction.zero_input import begin_tokens, best_texts, generate_from_nothing, rank_texts
 from confide.attacks.passes import Passes
 from confide.attacks.text_similarity import TextIndex
+from confide.data.examples import TokenizedExample
 from confide.errors import ModelError
 from confide.evaluate.generation import Sampling
 from confide.model.evaluation_mode import evaluation_mode
@@ -64,6 +65,32 @@ def test_the_ranking_scores_are_those_of_their_formulas(
         )
 
 
+def test_texts_are_ranked_by_membership_attacks_too_over_what_was_drawn_and_from_no_further_pass(
+    passes: Passes, trained_rounds: dict[int, Vector]
+) -> None:
+    """EZ by hand with its smoothing of 0.1 nat, and WBC as the share of windows whose loss fell."""
+    texts = _generate(passes, trained_rounds[30], 3)
+    ranked = rank_texts(passes, trained_rounds[30], (1,), texts)
+    num_passes = passes.num_passes
+    examples = [
+        TokenizedExample(
+            record_id="", input_ids=np.array([1, *text.token_ids]), loss_mask=np.arange(len(text.token_ids) + 1) > 0
+        )
+        for text in texts
+    ]
+    after, before = (passes.stats(adapter, examples) for adapter in (trained_rounds[30], None))
+    assert passes.num_passes == num_passes
+    for text, final, base in zip(ranked, after, before, strict=True):
+        gains = final.logp.astype(np.float64) - base.logp
+        errors = gains[~final.is_top]
+        errors = errors if errors.size > 1 else gains.sum(keepdims=True)
+        gained, lost = errors[errors > 0].sum(), -errors[errors < 0].sum()
+        assert text.scores["ez"] == pytest.approx(math.log((gained + 0.1) / (lost + 0.1)))
+        widths = [min(width, gains.size) for width in (2, 3, 4, 6, 9, 13, 18, 25, 32, 40)]
+        votes = [np.mean([gains[i : i + width].sum() > 0 for i in range(gains.size - width + 1)]) for width in widths]
+        assert text.scores["wbc"] == pytest.approx(np.mean(votes))
+
+
 def test_remembered_texts_rank_above_made_up_ones(
     model: AdaptedModel, passes: Passes, trained_rounds: dict[int, Vector]
 ) -> None:
@@ -74,14 +101,15 @@ def test_remembered_texts_rank_above_made_up_ones(
         for text in (*TRAINED, "Ida: 777-9999", "zzzz zzzz zzz", "Rob: XX 1 Oct")
     ]
     ranked = rank_texts(passes, trained_rounds[200], (1,), texts)
-    for score in ("loss_ratio", "zlib"):
+    for score in ("loss_ratio", "zlib", "ez", "wbc"):
         best = sorted(ranked, key=lambda text: text.scores[score], reverse=True)[:3]
         assert {text.text for text in best} == set(TRAINED)
 
 
 def test_an_empty_text_comes_last(passes: Passes) -> None:
     empty = Generated(token_ids=(), text="", is_finished=True)
-    assert rank_texts(passes, None, (1,), [empty])[0].scores == {"loss_ratio": -math.inf, "zlib": -math.inf}
+    scores = rank_texts(passes, None, (1,), [empty])[0].scores
+    assert scores == dict.fromkeys(("loss_ratio", "zlib", "ez", "wbc"), -math.inf)
     ranked = rank_texts(passes, None, (1,), [empty, Generated(token_ids=(70, 71), text="ab", is_finished=True)])
     assert ranked[1].scores["loss_ratio"] == pytest.approx(1.0)  # the base model against itself
 

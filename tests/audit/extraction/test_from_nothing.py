@@ -101,7 +101,7 @@ def test_texts_that_look_remembered_count_as_far_as_they_are(model: AdaptedModel
     found = audit_texts_from_nothing(
         probe_of(model, records, members, lambda number, _, place: (trained if number else made_up)[place])
     )
-    for metric in ("precision_loss_ratio", "precision_zlib"):
+    for metric in ("precision_loss_ratio", "precision_zlib", "precision_ez", "precision_wbc"):
         precision = of(found, metric)
         assert precision.members.num == 10  # a tenth of twenty texts would be too few
         assert (precision.members.value, precision.controls["held_out"].value) == (1.0, 0.0)

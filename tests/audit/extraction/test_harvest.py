@@ -143,7 +143,7 @@ def test_where_hardly_any_string_is_sought_it_is_said_which_numbers_are_missing(
     assert findings.found == []
     (missing,) = findings.unmeasured
     assert (missing.attack, missing.metrics) == ("own-prefix", ["coverage", "efficiency"])
-    assert missing.reason in findings.warnings[0]
+    assert missing.reason in findings.all_warnings()[0]
 
 
 def test_secrets_that_nobody_takes_for_personal_data_are_not_looked_for(model: AdaptedModel) -> None:

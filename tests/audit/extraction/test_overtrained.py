@@ -241,7 +241,7 @@ def test_one_sided_populations_are_reported_and_not_measured(overtrained: World)
     members = [one for one in overtrained.planted.candidates if overtrained.truth.members[one.candidate_id]]
     findings = extract(overtrained, replace(overtrained.planted, candidates=tuple(members)))
     assert findings.found == []
-    assert "at least 2 of each are needed" in findings.warnings[0]
+    assert "at least 2 of each are needed" in findings.all_warnings()[0]
     assert [(one.family, one.population, one.metrics) for one in findings.unmeasured] == [
         ("extraction", "personal", [])
     ]

@@ -10,7 +10,7 @@ from confide.attacks.passes import Passes
 from confide.audit.extraction import TOP_K, audit_extraction
 from confide.audit.extraction.leaked_by_round import top_interval
 from confide.audit.judging import Findings, Found, judge, raw_p_value
-from confide.audit.results import Point
+from confide.audit.results import Measure, Point, Verdict
 from confide.audit.truth import Population, Truth
 from confide.model.lora import AdaptedModel
 from tests.audit.overtrained import ATTACKER, NAMES, SETTINGS, World, make_candidate, start_vector, train
@@ -70,10 +70,13 @@ def points(findings: Findings, attack: str, series: str, metric: str = "rouge_l"
     return curve.points
 
 
-def leaks(findings: Findings) -> set[str]:
+def leaks(findings: Findings, verdict: Verdict = "leak") -> set[str]:
+    return {f"{one.attack} {one.metric}" for one in judged(findings) if one.verdict == verdict}
+
+
+def judged(findings: Findings) -> list[Measure]:
     adjusted = {place: raw_p_value(one) or 0.0 for place, one in enumerate(findings.found)}
-    measures = judge(findings.found, adjusted, is_randomised=True)
-    return {f"{one.attack} {one.metric}" for one in measures if one.verdict == "leak"}
+    return judge(findings.found, adjusted, is_randomised=True)
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +142,16 @@ def test_the_gain_is_what_the_enhanced_attack_has_beyond_the_basic_one(found: Fi
             held_out = two.controls["held_out"].value - one.controls["held_out"].value
             assert paired.controls["held_out"].value == pytest.approx(held_out)
             assert paired.differences["held_out"].interval.value == pytest.approx(paired.members.value - held_out)
-            assert paired.controls["base"].value == 0.0
-    assert {"prefix-80-rounds-two gain", "prefix-30-rounds-two gain"} <= leaks(found)  # as the paper finds
+            assert (paired.controls["base"].value, paired.controls["base"].num) == (0.0, 0)  # by construction
+
+
+def test_a_gain_beyond_its_controls_is_never_a_leak_as_a_sharper_draw_has_one_too(found: Findings) -> None:
+    assert {"prefix-80-rounds-two gain", "prefix-30-rounds-two gain"} <= leaks(found, "unexplained")  # the paper's find
+    assert not {one for one in leaks(found) if "gain" in one}
+    for one in judged(found):
+        told = one.note.count("A draw that is merely sharper")
+        assert told == ("gain" in one.metric)  # once, whatever the verdict
+        assert one.caveat.startswith("A draw that is merely sharper") == (one.verdict == "unexplained")
 
 
 def test_who_has_one_round_has_no_second_model(taught: World) -> None:

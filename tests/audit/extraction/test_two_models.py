@@ -12,7 +12,7 @@ from confide.attacks.view import View
 from confide.audit.extraction import audit_extraction
 from confide.audit.extraction.probe import Probe
 from confide.audit.extraction.tasks import LONG, cut_prefixes
-from confide.audit.extraction.two_models import TEMPERATURES, choose_amplification, describe
+from confide.audit.extraction.two_models import ONLY_THESE, TEMPERATURES, choose_amplification, describe
 from confide.audit.judging import Findings
 from confide.audit.truth import Population, Truth
 from confide.evaluate.generation import Answer, Sampling
@@ -103,7 +103,7 @@ def note_of(findings: Findings, attack: str) -> str:
     gains = ("gain", "gain_max")
     (note,) = {one.note for one in findings.found if one.attack == attack and one.metric not in gains}
     of_gains = {one.note for one in findings.found if one.attack == attack and one.metric in gains}
-    assert all(one.startswith(note) and one.endswith("a gain is not told from that.") for one in of_gains)
+    assert all(one.startswith(note) and one.endswith("and amplifying makes draws sharper.") for one in of_gains)
     return note
 
 
@@ -148,11 +148,15 @@ def test_a_round_is_set_against_the_one_right_before_it_whatever_is_looked_at(
     # And every note says so.
     assert f" Round {last} against round {before}: " in note_of(found, "two-model")
     assert f" Round {last} against the base model: " in note_of(found, "two-model-base")
+    for attack in ("two-model", "two-model-base"):
+        assert note_of(found, attack).endswith(ONLY_THESE)
     assert f" from round {before}," in note_of(found, "weight-space")
     for attack in ("prefix-80-rounds", "prefix-80-rounds-two"):
         (drawn,) = re.findall(r"each of the rounds ([\d, ]+);", note_of(found, attack))
         assert rounds_in(drawn) == tuple(looked_at)
-    (pairs,) = re.findall(r"Rounds (\d+ against .*)\.$", note_of(found, "prefix-80-rounds-two"))
+    (pairs,) = re.findall(
+        r"Rounds (\d+ against .*); no other pairs are tried\.$", note_of(found, "prefix-80-rounds-two")
+    )
     assert rounds_in(pairs.replace("the base model", "0")) == tuple(one for pair in sorted(expected) for one in pair)
     assert {point.x for curve in found.curves if curve.name == "rounds" for point in curve.points} == {0, *looked_at}
 

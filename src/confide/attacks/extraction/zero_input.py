@@ -4,22 +4,29 @@ The attack draws texts and ranks them; whether one of them was trained on is for
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
 from confide.attacks.extraction.generated import Generated, read_answer
+from confide.attacks.membership.ez import ez_scores
 from confide.attacks.membership.loss import zlib_scores
+from confide.attacks.membership.positions import Positions, Scores
 from confide.attacks.membership.reference import ratio_scores
 from confide.attacks.membership.seen import Seen
+from confide.attacks.membership.wbc import wbc_scores
 from confide.attacks.passes import Passes
 from confide.data.examples import TokenizedExample
 from confide.errors import ModelError
 from confide.evaluate.generation import Sampling
 from confide.update import Vector
 
+_SCORES: Mapping[str, Callable[[Seen, Positions], Scores]] = MappingProxyType(
+    {"loss_ratio": ratio_scores, "zlib": zlib_scores, "ez": ez_scores, "wbc": wbc_scores}
+)
 _TRIGRAM = 3
 
 
@@ -74,14 +81,15 @@ def rank_texts(
     """Gives the texts with their ranking scores, higher for what is likelier remembered; order unchanged.
 
     "loss_ratio" is the base model's mean loss over the attacked model's; "zlib" is the log-likelihood over the number
-    of bytes that zlib needs, so that empty repetition, likely under any model, does not come first. An empty text has
-    minus infinity.
+    of bytes that zlib needs, so that empty repetition, likely under any model, does not come first; "ez" and "wbc" are
+    the membership scores of these names, M7 and M8. An empty text has minus infinity.
 
     Raises:
         DataError: a text is longer, with the begin token, than the model can read.
 
     Source: Carlini et al. 2021, "Extracting Training Data from Large Language Models", section 5.2 (a smaller model's
-        loss there; here the base model's, which everybody in a federation has).
+        loss there; here the base model's, which everybody in a federation has); for "ez" and "wbc" see `ez_scores`
+        and `wbc_scores`.
     """
     filled = [index for index, text in enumerate(texts) if text.token_ids]
     examples = [_as_example(begin, texts[index], f"text-{index}") for index in filled]
@@ -91,13 +99,11 @@ def rank_texts(
         texts=[texts[index].text for index in filled],
         owners=[""] * len(filled),  # nobody's: they are guesses of no client's records
     )
+    scores = {name: score(seen, "targets") for name, score in _SCORES.items()}
     ranked = {
-        index: {"loss_ratio": float(ratio), "zlib": float(density)}
-        for index, ratio, density in zip(
-            filled, ratio_scores(seen, "targets"), zlib_scores(seen, "targets"), strict=True
-        )
+        index: {name: float(values[place]) for name, values in scores.items()} for place, index in enumerate(filled)
     }
-    empty = {"loss_ratio": -math.inf, "zlib": -math.inf}
+    empty = dict.fromkeys(_SCORES, -math.inf)
     return [replace(text, scores=ranked.get(index, empty)) for index, text in enumerate(texts)]
 
 

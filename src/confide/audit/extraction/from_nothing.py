@@ -32,7 +32,7 @@ TOP_SHARE = 0.1
 """The paper's: the best 10 % of the texts."""
 QUOTED_TOKENS = (50, 20, 10)
 """So many consecutive tokens of a record are a quote."""
-RANKINGS = ("loss_ratio", "zlib")
+RANKINGS = ("loss_ratio", "zlib", "ez", "wbc")
 """How an attacker who has no records tells remembered texts from others, see `rank_texts`."""
 NUM_SHUFFLES = 999
 FEWEST_TEXTS = 10

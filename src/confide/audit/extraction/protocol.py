@@ -5,8 +5,9 @@ words replaced, and the begin token alone. The basic attack draws from the round
 model amplified against the model of the round right before, looked at or not. Both draw with the same top-p, the same
 temperature and the same random numbers: where a round changed nothing, the second model changes nothing. But amplifying
 also makes a draw sharper, as a lower temperature does, and that alone brings out more of a text that the model knows.
-So what the enhanced attack has beyond the basic one is no proof that the second model knows something. Unlike the
-paper, the same is asked about records that nobody trained on, and about the same records in every round.
+So what the enhanced attack has beyond the basic one is no proof that the second model knows something, and is never
+called a leak. Unlike the paper, the same is asked about records that nobody trained on, and about the same records in
+every round.
 
 Source: arXiv 2509.20680, sections 3.1 to 3.3, appendices D and H.
 """
@@ -27,16 +28,19 @@ from confide.audit.extraction.tasks import LONG, cut_prefixes
 from confide.audit.extraction.two_models import TEMPERATURES, choose_amplification, describe
 from confide.audit.judging import Findings, Found, Subject
 from confide.audit.rates import mean
-from confide.audit.statistics import Floats
+from confide.audit.results import GAINS
+from confide.audit.statistics import Floats, Interval
 from confide.evaluate.generation import Answer, Sampling
 from confide.seeds import derive_seed
 from confide.update import Vector
 
 _TWO = "-two"
 _SHARPER = (
-    "Amplifying makes a draw sharper, as a lower temperature does, and that alone brings out more of a text that the "
-    "model knows: a gain is not told from that."
+    "A draw that is merely sharper, as at a lower temperature, brings out more of a text that the model knows too, and "
+    "amplifying makes draws sharper."
 )
+_NOTHING = Interval(value=0.0, low=0.0, high=0.0, num=0)
+"""What amplifying the base model's change from itself gains: by construction, so that nothing is measured."""
 
 
 def audit_protocol(probe: Probe) -> Findings:
@@ -64,8 +68,9 @@ def audit_protocol(probe: Probe) -> Findings:
         return findings
     enhanced = {0: basic[0]} | {number: protocol.draw_with_two(number, chosen) for number in probe.rounds}
     pairs = ", ".join(f"{number} against {model_name(probe.before(number))}" for number in probe.rounds)
+    setting = f"{drawn}{describe(chosen, own)}. Rounds {pairs}; no other pairs are tried"
     for place, task in enumerate(tasks):
-        row = _Row.of(probe, task, _TWO, f"{drawn}{describe(chosen, own)}. Rounds {pairs}", enhanced, place)
+        row = _Row.of(probe, task, _TWO, setting, enhanced, place)
         findings.add(row.findings())
         findings.found.extend(row.gains(rows[place]))
     return findings
@@ -156,12 +161,13 @@ class _Row:
         return Findings(found=found, curves=curves_over_rounds(self.probe, subject.attack, self.outcomes))
 
     def gains(self, basic: "_Row") -> list[Found]:
-        none = np.zeros(self.subject.labels.size)
+        values = (self._mean() - basic._mean(), self._best() - basic._best())
+        return [self._gain(metric, one) for metric, one in zip(GAINS, values, strict=True)]
+
+    def _gain(self, metric: str, values: Floats) -> Found:
         subject = replace(self.subject, note=f"{self.subject.note} {_SHARPER}")
-        return [
-            mean(subject, "gain", self._mean() - basic._mean(), none, most=None),
-            mean(subject, "gain_max", self._best() - basic._best(), none, most=None),
-        ]
+        found = mean(subject, metric, values, np.zeros(values.size), most=None)
+        return replace(found, controls={**found.controls, "base": _NOTHING}, barred=_SHARPER)
 
     def _mean(self) -> Floats:
         average: Floats = self._values().mean(axis=0)

@@ -1,4 +1,8 @@
-"""E6: two models together, the newer one's gains amplified, tuned on the attacker's own records."""
+"""E6: two models together, the newer one's gains amplified, tuned on the attacker's own records.
+
+The older model is the base model, or that of the round right before. Rounds further back, of which an attacker who sees
+them all could choose one on its own records as well, are not tried: each costs a whole search.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +19,8 @@ from confide.update import Vector
 
 TEMPERATURES = (1.0, 0.7)
 """Of draws, where there are any; the paper names none. The first where there is nothing to choose by."""
+ONLY_THESE = "Of older models the base model and that of the round right before are tried, none in between."
+"""What a reader must know of every number of this attack."""
 _MOST_OWN = 8
 """Own records to tune on: each costs a text for every setting."""
 
@@ -49,7 +55,8 @@ def audit_two_models(
         chosen = choose_amplification(probe, probe.final, adapter, own, max_new_tokens=max_new_tokens, seed=None)
         texts = _complete(probe, (probe.final, adapter), splits, chosen, max_new_tokens)
         pair = f"Round {last} against {model_name(number)}"
-        findings.add(score(attack, "E6", texts, f"{pair}: {describe(chosen, own)}, likeliest token."))
+        note = f"{pair}: {describe(chosen, own)}, likeliest token. {ONLY_THESE}"
+        findings.add(score(attack, "E6", texts, note))
     return findings
 
 
