@@ -13,6 +13,7 @@ from confide import federate
 from confide.auditor import AuditRequest, audit_run
 from confide.build import opening_threshold
 from confide.build.privacy import build_privacy
+from confide.build.sealing import most_values_sent
 from confide.cli.train import resume_command, train
 from confide.config.schema import Config
 from confide.errors import (
@@ -32,6 +33,7 @@ from confide.privacy.example_level import ExamplePrivacy, sampling_of
 from confide.privacy.plan import Counts
 from confide.records import RoundRecord
 from confide.report.sentences import guarantee
+from confide.update import Layout, Slot
 from tests.interrupts import press_ctrl_c_at
 from tests.recorded import record_run
 
@@ -366,6 +368,37 @@ def test_contradictions_are_refused(overrides: dict[str, Any], message: str, mak
 def test_a_delta_that_allows_publishing_somebody_is_refused(unit: str, what: str, make_config: ConfigMaker) -> None:
     with pytest.raises(ConfigError, match=rf"privacy\.delta is 0\.5.*{what}"):
         train(make_config(**UNITS[unit] | {"privacy__delta": 0.5}))
+
+
+@pytest.mark.parametrize("unit", ["example", "both"])
+def test_the_client_with_most_rows_binds_delta(unit: str, make_config: ConfigMaker) -> None:
+    config = make_config(**UNITS[unit] | {"privacy__delta": 0.05})
+    with pytest.raises(ConfigError, match=r"privacy\.delta is 0\.05, and there are 20 rows that client b trains on"):
+        build_privacy(config, {"a": 5, "b": 20, "c": 7}, num_values=1000)
+
+
+@pytest.mark.parametrize("noise", [1e-4, 1e-9])
+def test_noise_too_small_to_be_computed_with_is_refused(noise: float, make_config: ConfigMaker) -> None:
+    config = make_config(privacy__unit="example", privacy__noise_multiplier=noise, privacy__delta=1e-3)
+    with pytest.raises(ConfigError, match="no epsilon can be computed"):
+        build_privacy(config, {"a": 5, "b": 6, "c": 7}, num_values=1000)
+
+
+@pytest.mark.parametrize(
+    ("changed", "share"),
+    [
+        ({"lora__average": "factors"}, 1.0),
+        ({"lora__average": "freeze-a"}, 0.5),
+        ({"lora__average": "factors", "prune__mask": "random", "prune__sparsity": 0.75}, 0.25),
+    ],
+    ids=["factors", "freeze-a", "mask"],
+)
+def test_client_noise_is_planned_for_the_values_that_travel(
+    changed: dict[str, object], share: float, make_config: ConfigMaker
+) -> None:
+    config = make_config(**CLIENT | changed)
+    layout = Layout((Slot(name="layer.lora_A.weight", shape=(4, 8)), Slot(name="layer.lora_B.weight", shape=(8, 4))))
+    assert most_values_sent(config, layout) == share * layout.num_values
 
 
 def test_with_both_units_each_has_its_own_noise_and_its_own_budget(make_config: ConfigMaker) -> None:

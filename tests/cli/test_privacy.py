@@ -78,7 +78,7 @@ def test_no_noise_is_refused(config: Path, bad: tuple[str, float]) -> None:
 
 
 def test_a_delta_that_is_too_large_for_the_rows_is_refused(config: Path) -> None:
-    with pytest.raises(ConfigError, match="rows that client south trains on"):
+    with pytest.raises(ConfigError, match="rows that client north trains on"):
         run(config, "--delta", 0.2)
 
 

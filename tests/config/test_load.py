@@ -87,7 +87,8 @@ def test_all_faults_are_named_at_once_each_with_the_file(tmp_path: Path) -> None
     where = tmp_path / "run.toml"
     assert lines == [
         f'{where}: run.seed is "x", expected a whole number >= 0.',
-        f"{where}: lora.rank is 0, expected a whole number >= 1.",
+        f"{where}: lora.rank is 0, expected a whole number >= 1. Inner dimension of the two factors A and B of each "
+        "adapted matrix.",
         f"{where}: lora.rnak (given 3) is no key of [lora]. The nearest is lora.rank.",
         "Every key, with its meaning and range: `confide train --help`.",
     ]
@@ -476,3 +477,9 @@ def test_reading_a_configuration_loads_no_heavy_library() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "confide.config.describe" in loaded
     assert not {"torch", "numpy", "transformers", "peft", "rich", "typer"} & set(loaded)
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1e30", "1e-40"])
+def test_a_clip_norm_out_of_range_is_refused_with_what_it_is_for(tmp_path: Path, given: str) -> None:
+    message = message_of_file(tmp_path, SMALLEST_TOML + f'[privacy]\nunit = "client"\nclip_norm = {given}\n')
+    assert "expected a number >= 1e-06 and <= 1000000.0. Bound on one example's gradient" in message

@@ -221,3 +221,10 @@ def test_the_budget_is_checked_before_a_release() -> None:
     with pytest.raises(PrivacyBudgetError, match=r"epsilon to 3, above privacy\.target_epsilon = 2"):
         plan.check_budget(Counts(uploads=3))
     make_plan(target=None).check_budget(Counts(uploads=1000))
+
+
+def test_more_values_than_were_planned_for_are_not_noised() -> None:
+    plan = make_plan(num_values=3)
+    assert plan.protect(np.ones(3, np.float32), 1.0, 1).size == 3
+    with pytest.raises(ValueError, match="4 values are to be noised, and the plan is for 3"):
+        plan.protect(np.ones(4, np.float32), 1.0, 1)

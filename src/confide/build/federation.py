@@ -19,6 +19,7 @@ from confide.build.sealing import (
     build_pruning,
     build_sealing,
     build_tried_sums,
+    most_values_sent,
     opening_threshold,
 )
 from confide.config.schema import Config
@@ -102,7 +103,7 @@ def build_federation(
     threshold = opening_threshold(config, len(clients))
     sealing = build_sealing(config, roster, threshold)
     sizes = {client.name: len(client.train) for client in clients}
-    privacy = build_privacy(config, sizes, num_values=model.layout.num_values)
+    privacy = build_privacy(config, sizes, num_values=most_values_sent(config, model.layout))
     fixed_limit = max(plan.fixed_limit for plan in privacy.plans.values())
     rules = _rules(config, model.layout, num_clients=len(clients), sealing=sealing.client, fixed_limit=fixed_limit)
     _check_weights({name: rules.weight(size) for name, size in sizes.items()})

@@ -32,7 +32,7 @@ def build_privacy(config: Config, num_examples: Mapping[str, int], *, num_values
     Args:
         config: of the run.
         num_examples: each client's training examples.
-        num_values: of the adapter, flat.
+        num_values: that travel in a round, at most.
 
     Raises:
         ConfigError: delta is too large for so few rows or clients, the target cannot be reached, or the sealing's grid
@@ -81,7 +81,7 @@ def choices(
         config: of the run.
         num_examples: each client's training examples.
         unit: whose presence is hidden.
-        num_values: of the adapter; needed for "client".
+        num_values: that travel in a round, at most; needed for "client".
         targets: epsilons, each > 0.
         noises: noise multipliers, each > 0.
 

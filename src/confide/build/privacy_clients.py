@@ -24,7 +24,7 @@ def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> F
     Args:
         config: of the run.
         clients: all of them, by name.
-        num_values: of the adapter, flat.
+        num_values: that travel in a round, at most.
 
     Raises:
         ConfigError: see `confide.build.privacy.build_privacy`.

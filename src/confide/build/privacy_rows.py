@@ -19,8 +19,8 @@ def row_privacy(config: Config, num_examples: Mapping[str, int]) -> FederationPr
         ConfigError: see `confide.build.privacy.build_privacy`.
     """
     privacy, rounds, asked = config.privacy, config.federation.rounds, of_rows(config)
-    smallest = min(num_examples, key=lambda name: num_examples[name])
-    check_delta(privacy.delta, num_examples[smallest], f"rows that client {smallest} trains on")
+    largest = max(num_examples, key=lambda name: num_examples[name])
+    check_delta(privacy.delta, num_examples[largest], f"rows that client {largest} trains on")
     plans = {name: _example_plan(config, count) for name, count in num_examples.items()}
     most = max(plan.epsilon(rounds) for plan in plans.values())
     check_finite(most, asked, privacy.delta)

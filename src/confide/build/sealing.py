@@ -11,6 +11,7 @@ from confide.files import remove_temporaries
 from confide.membership.ledger import FileLedger, MemoryLedger, ReleaseLedger
 from confide.membership.roster import Roster
 from confide.membership.tried import TriedSums
+from confide.model.lora import travelling_slots
 from confide.parties.state import FilePending, MemoryPending, PendingStore
 from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity, RampSparsity, SparsitySchedule, scaled_ramp
@@ -23,6 +24,7 @@ from confide.seal.published import PublishedClient, PublishedServer, new_publish
 from confide.seal.scheme import ClientSealing, ServerSealing
 from confide.seal.shared import SharedClient, new_shared_keys
 from confide.seeds import stream
+from confide.update import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,14 @@ def _check_room(config: Config, num_clients: int, max_clients: int) -> None:
             f'seal.scheme is "{config.seal.scheme}", whose sums hold at most {max_clients} clients, and the data has '
             f"{num_clients}. Put clients together, or use fewer."
         )
+
+
+def most_values_sent(config: Config, layout: Layout) -> int:
+    """How many coordinates of an adapter travel in the round in which most do."""
+    pruning = build_pruning(config)
+    rounds = range(1, config.federation.rounds + 1)
+    sizes = {number: travelling_slots(layout, config.lora.average, number).num_values for number in (1, 2)}
+    return max(pruning.num_kept(sizes[2 - number % 2], number) for number in rounds)
 
 
 def build_pruning(config: Config) -> Pruning:

@@ -102,10 +102,11 @@ def privacy_command(
 
 
 def _num_values(settings: "Config") -> int:
-    """How many values the adapter has."""
+    """How many of the adapter's values travel in a round, at most."""
     from confide.build import build_model
+    from confide.build.sealing import most_values_sent
 
-    return build_model(settings).layout.num_values
+    return most_values_sent(settings, build_model(settings).layout)
 
 
 def _table(found: "list[Choice]") -> "Table":

@@ -17,6 +17,7 @@ from confide.errors import ConfigError
 RESUMABLE_KEYS = frozenset({"run.folder", "run.loggers"})
 """Keys that may differ between a run and its resume: none of them changes a bit of the result."""
 
+_OUT_OF_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "value_error")
 _UNQUOTED = frozenset({"int_type", "float_type", "bool_type"})
 _MAX_SHOWN_CHARACTERS = 80
 _ADVICE = "Every key, with its meaning and range: `confide train --help`."
@@ -212,6 +213,8 @@ def _wrong_value(fault: str, key: Key, given: object) -> str:
         hint = " It has to be finite."
     elif fault in _UNQUOTED and isinstance(given, str) and not isinstance(_parse_value(given), str):
         hint = f" Leave out the quotes: {key.name} = {given}"
+    elif fault in _OUT_OF_RANGE:
+        hint = f" {key.meaning}"
     return f"{key.full_name} is {_show(given)}, expected {key.expected}.{hint}"
 
 

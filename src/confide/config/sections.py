@@ -439,7 +439,7 @@ class PrivacySection(Section):
     """Delta of the guarantee, with "both" of each: well below one over the number of rows ("example") or clients
     ("client")."""
 
-    clip_norm: Annotated[float, Field(gt=0), Unit("L2 norm")] = 1.0
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6), Unit("L2 norm")] = 1.0
     """Bound on one example's gradient ("example") or on one client's update ("client"): smaller is less noise in
     absolute terms, and more of the gradient or update lost. With "both", on one example's gradient."""
 
@@ -450,7 +450,7 @@ class PrivacySection(Section):
     """With "both": standard deviation of the noise on updates over `privacy.client_clip_norm`. 0 where
     `privacy.client_target_epsilon` is given."""
 
-    client_clip_norm: Annotated[float, Field(gt=0), Unit("L2 norm")] = 1.0
+    client_clip_norm: Annotated[float, Field(ge=1e-6, le=1e6), Unit("L2 norm")] = 1.0
     """With "both": bound on one client's update."""
 
     coalition: Annotated[int, Field(ge=1), Unit("clients")] = 1

@@ -53,7 +53,7 @@ def epsilon(events: Sequence[Event], delta: float, *, accountant: Accountant = "
 
     Returns:
         An upper bound of the true epsilon, >= 0; infinity where delta is too small for what the grid leaves out
-        (about 1e-15).
+        (about 1e-15), and where the noise is too small to be computed with.
 
     Guarantees:
         - The same events give the same number, however they are split into equal ones.
@@ -172,10 +172,13 @@ def _epsilon(events: tuple[Event, ...], delta: float, accountant: Accountant) ->
     else:
         kinds = [event for event in events if isinstance(event, SampledGaussian)]
         ledger = pld.PLDAccountant(value_discretization_interval=_grid_step(kinds))
-    with errors_only("absl"):  # that a Renyi order was left out: without it the bound is looser, not wrong
-        for event in events:
-            ledger.compose(_released_once(event), event.count)
-        return float(ledger.get_epsilon(delta))
+    try:
+        with errors_only("absl"):  # that a Renyi order was left out: without it the bound is looser, not wrong
+            for event in events:
+                ledger.compose(_released_once(event), event.count)
+            return float(ledger.get_epsilon(delta))
+    except OverflowError:  # so little noise that a number of dp-accounting's leaves float64
+        return math.inf
 
 
 def _released_once(event: Event) -> Any:

@@ -134,8 +134,11 @@ class ClientPrivacy:
               which one is NaN or infinite it is 0, and noise alone is left.
 
         Raises:
+            ValueError: there are more values than `num_values`.
             SaturationError: a value with its noise does not fit into the range; nothing may be released.
         """
+        if values.size > self.num_values:  # what rounding the noise costs grows with their number
+            raise ValueError(f"{values.size} values are to be noised, and the plan is for {self.num_values} at most")
         if not np.isfinite(values).all():  # an error would tell what noise has to hide
             values = np.zeros_like(values)
         source = self.source(upload_number)
