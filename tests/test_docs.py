@@ -1,17 +1,27 @@
 """The documentation says what the code does: numbers, names, files, tests and commands agree with it."""
 
+import itertools
 import math
 import re
+import shlex
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import seal
 import typer
 from typer.testing import CliRunner
 
+from confide.audit.epsilon_bounds import Claim
+from confide.audit.epsilon_gate import check_epsilon_asked, parse_epsilon_condition
+from confide.audit.epsilons import epsilon_bounds
+from confide.audit.membership import EPSILON_SCORES
+from confide.audit.told import Told
 from confide.build import opening_threshold
+from confide.build.data import build_flipped
 from confide.cli.main import app
+from confide.config.load import load_config
 from confide.config.schema import Config
 from confide.config.sections import FederationSection
 from confide.membership import frames
@@ -239,6 +249,49 @@ def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
     for called in sorted(seen):
         result = CliRunner().invoke(app, [*called, "--help"])
         assert result.exit_code == 0, f"confide {' '.join(called)} --help: {result.output}"
+
+
+def commands_under(page: str, heading: str) -> list[list[str]]:
+    """The words of the indented commands between a heading and the next, as a shell reads them."""
+    part = text_of(page).split(f"\n## {heading}\n")[1].split("\n## ")[0].replace("\\\n", " ")
+    return [shlex.split(line) for line in re.findall(r"^ {4}(confide .*)$", part, re.MULTILINE)]
+
+
+def values_of(words: list[str], option: str) -> list[str]:
+    """What is given behind each such option."""
+    return [value for name, value in itertools.pairwise(words) if name == option]
+
+
+def test_the_gate_on_a_claimed_epsilon_is_about_one_that_so_many_rows_can_exceed() -> None:
+    """Where the ceiling is no higher than the claim such a gate is "not known", whatever was trained."""
+    train, audit = commands_under("privacy.md", "Is the epsilon true? The audit measures")
+    config = load_config(ROOT / train[2], values_of(train, "--set"))
+    assert audit[2] == f"runs/{config.run.name}"
+    (gate,) = values_of(audit, "--fail-if")
+    condition = parse_epsilon_condition(gate)
+    check_epsilon_asked(condition, views=values_of(audit, "--view"), families=values_of(audit, "--attack"))
+    assert (condition.view, condition.bound) == ("client", None)
+    flipped = build_flipped(config)
+    attacker = min(client.name for client in flipped.clients)
+    coins = [coin for coin in flipped.plan.coins if coin.kind == condition.population and coin.client != attacker]
+    scores = np.random.default_rng(0).normal(size=len(coins))
+    told = [
+        Told(
+            view=condition.view,
+            population=condition.population,
+            attack=attack,
+            scores=scores,
+            coins=np.array([coin.included for coin in coins]),
+        )
+        for attack in EPSILON_SCORES
+    ]
+    claim = Claim(unit="example", epsilon=config.privacy.target_epsilon, delta=config.privacy.delta)
+    (bound,) = [one for one in epsilon_bounds(told, claim, delta=claim.delta) if condition.covers(one)]
+    assert bound.ceiling is not None
+    assert bound.ceiling > config.privacy.target_epsilon
+    page = text_of("privacy.md")
+    assert f"made with {len(coins)} rows of the two other clinics" in " ".join(page.split())
+    assert f"| `{bound.method}` | {config.privacy.target_epsilon:.2f} | 0 | {bound.ceiling:.2f} |" in page
 
 
 def test_the_pages_name_the_commands_that_they_are_about() -> None:

@@ -1,6 +1,7 @@
 """What a person at a terminal sees of a run."""
 
 import io
+import math
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from confide.records import RoundRecord
 from confide.train.local import StepReport
 
 
-def watch(steps: list[tuple[str, int]], *, is_terminal: bool = True) -> str:
+def watch(steps: list[tuple[str, int]], *, is_terminal: bool = True, loss: float = 1.5) -> str:
     """Runs a display through local steps of a first round of two, three clients and two steps each."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=is_terminal, width=120, color_system=None)
@@ -20,7 +21,7 @@ def watch(steps: list[tuple[str, int]], *, is_terminal: bool = True) -> str:
     with display.live():
         display.round_started(1, 2, 3)
         for client, step in steps:
-            display.step(client, StepReport(step=step, num_steps=2, loss=1.5))
+            display.step(client, StepReport(step=step, num_steps=2, loss=loss))
     return file.getvalue()
 
 
@@ -45,6 +46,12 @@ def test_clients_that_train_again_in_a_round_are_counted_once() -> None:
     shown = watch(once + once)
     assert "3/3" in shown
     assert not re.search(r"[4-9]/3", shown)
+
+
+def test_a_loss_that_is_not_told_is_withheld_as_in_the_rounds_line() -> None:
+    shown = watch([("north", 1)], loss=math.nan)
+    assert re.search(r"north .* 1/2 .* loss withheld", shown)
+    assert "nan" not in shown
 
 
 def test_nothing_moves_where_nobody_watches() -> None:

@@ -1,5 +1,6 @@
 """One client alone: what leaves it, when its state moves on, and what it refuses."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -396,6 +397,20 @@ def test_whoever_watches_the_steps_can_stop_the_training() -> None:
     assert store.load() is None
     unwatched = make_client(train=train_one_step)
     assert train(unwatched).client == "west"
+
+
+@pytest.mark.parametrize("unit", ["none", "example", "client", "both"])
+def test_under_a_guarantee_whoever_watches_the_steps_is_told_no_loss(unit: Unit) -> None:
+    told: list[StepReport] = []
+
+    def train_one_step(**arguments: Any) -> LocalResult:
+        arguments["on_step"](StepReport(step=1, num_steps=2, loss=0.5))
+        return FakeTrainer().train(**arguments)
+
+    plan = NoPrivacy() if unit == "none" else Halving(unit)
+    train(make_client(privacy=plan, train=train_one_step, on_step=lambda _, report: told.append(report)))
+    assert [(report.step, report.num_steps) for report in told] == [(1, 2)]
+    assert [report.loss for report in told if not math.isnan(report.loss)] == ([0.5] if unit == "none" else [])
 
 
 @pytest.mark.parametrize("reference_weight", [1e60, 2.0**65])

@@ -3,7 +3,8 @@
 import logging
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -39,7 +40,7 @@ TOLERANCE = 1e-5
 
 def make_model(name: str = "tiny-llama", dropout: float = 0.0) -> AdaptedModel:
     settings = LoraSettings(lora_rank=2, dropout=dropout, targets="all-linear")
-    model = attach_lora(load_base_model(name), settings, seed=0)
+    model = attach_lora(load_base_model(name, device="cpu"), settings, seed=0)
     model.write(np.random.default_rng(1).normal(0, 0.1, model.layout.num_values).astype(np.float32))
     return model
 
@@ -319,9 +320,10 @@ def train(
 
 
 def logits(model: AdaptedModel) -> torch.Tensor:
+    ids = torch.arange(10, 40, device=model.base.device)[None]
     with torch.no_grad():
-        found: torch.Tensor = model.module(input_ids=torch.arange(10, 40)[None]).logits
-    return found
+        found: torch.Tensor = model.module(input_ids=ids).logits
+    return found.cpu()
 
 
 def leftovers(model: AdaptedModel) -> tuple[int, set[str]]:
@@ -339,27 +341,92 @@ def leftovers(model: AdaptedModel) -> tuple[int, set[str]]:
 def test_what_was_trained_is_what_the_model_computes_with(name: str) -> None:
     """PEFT with Opacus is known to move parameters that the model no longer uses (Opacus issue 820)."""
     model = make_model(name)
-    start, before = model.read(), logits(model)
+    start = model.read()
     behind = leftovers(model)
     parameters = model.parameters_of(model.layout)
-    rate, steps = 0.01, 4
+    rate, num_steps = 0.01, 4
+    fresh = make_model(name)
+    seen, shown = [start], [logits(model)]
+
+    def look(report: StepReport) -> None:
+        """Each step moves every adapter, by as much as it should, in the model that computes."""
+        seen.append(model.read())
+        shown.append(logits(model))
+        assert len(seen) == report.step + 1
+        assert np.isfinite(seen[-1]).all()
+        # AdamW without memory moves every value by the learning rate in every step, up or down.
+        moved = model.layout.unflatten(np.abs(seen[-1] - seen[-2]))
+        for slot in model.layout:
+            assert float(moved[slot.name].max()) <= 1.001 * rate, slot.name
+            assert float(moved[slot.name].mean()) > 0.9 * rate, slot.name
+        assert not torch.allclose(shown[-1], shown[-2], atol=1e-3)
+        fresh.write(seen[-1])
+        assert torch.equal(logits(fresh), shown[-1])
+
     local = LocalSettings(optimizer=OptimizerSettings(adam_beta1=0.0, adam_beta2=0.0))
-    result = train(model, private(Draws(is_noisy=True), num_steps=steps), local, start=start, learning_rate=rate)
+    settings = private(Draws(is_noisy=True), num_steps=num_steps)
+    result = train(model, settings, local, start=start, learning_rate=rate, on_step=look)
+    assert len(seen) == num_steps + 1
+    np.testing.assert_array_equal(result.vector, seen[-1])
     assert leftovers(model) == behind
     assert all(one is other for one, other in zip(parameters, model.parameters_of(model.layout), strict=True))
-    # AdamW without memory moves every value by the learning rate in every step, up or down.
-    moved = np.abs(result.vector - start)
-    assert np.isfinite(result.vector).all()
-    assert float(moved.max()) <= 1.001 * steps * rate
-    assert float(moved.mean()) > 0.5 * rate
     after = logits(model)
-    assert not torch.allclose(after, before, atol=1e-3)
-    fresh = make_model(name)
-    fresh.write(result.vector)
-    assert torch.equal(logits(fresh), after)
+    assert torch.equal(after, shown[-1])
     model.module.to(torch.float64).to(torch.float32)
     np.testing.assert_array_equal(model.read(), result.vector)
     assert torch.equal(logits(model), after)
+
+
+CUDA = pytest.param(
+    "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+)
+
+
+def train_in_two_rounds(name: str, device: str) -> tuple[AdaptedModel, list[Vector]]:
+    """A round of private steps on the CPU, and one on a device that the model moves to after hooks are attached."""
+    model = make_model(name)
+    seen = [model.read()]
+    settings, local = private(Draws(is_noisy=True), num_steps=2), LocalSettings(optimizer=SGD)
+    train(model, settings, local, learning_rate=0.1)
+    seen.append(model.read())
+    behind, parameters = leftovers(model), model.parameters_of(model.layout)
+    prepared = PrivateSteps.running
+
+    @contextmanager
+    def running(steps: PrivateSteps) -> Iterator[None]:
+        with prepared(steps):
+            model.module.to(device)
+            yield
+
+    # Batches go where the model will be; it is still on the CPU while the hooks are attached.
+    model.base = replace(model.base, device=torch.device(device))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrivateSteps, "running", running)
+        train(model, settings, local, learning_rate=0.1, on_step=lambda _: seen.append(model.read()))
+    assert leftovers(model) == behind
+    assert all(one is other for one, other in zip(parameters, model.parameters_of(model.layout), strict=True))
+    return model, seen
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("name", TINY_MODELS)
+def test_a_model_that_moves_after_its_hooks_are_attached_trains_as_on_the_cpu(name: str, device: str) -> None:
+    """The order in which PEFT with Opacus corrupts adapters (Opacus issue 820)."""
+    stayed, expected = train_in_two_rounds(name, "cpu")
+    model, seen = train_in_two_rounds(name, device)
+    assert {parameter.device.type for parameter in model.module.parameters()} == {device}
+    assert len(seen) == len(expected) == 4
+    for before, here, there in zip(expected, expected[1:], seen[1:], strict=False):
+        assert np.isfinite(there).all()
+        assert float(np.abs(here - before).mean()) > 100 * TOLERANCE  # what is compared has moved by far more
+        np.testing.assert_allclose(there, here, atol=TOLERANCE, rtol=0)
+    assert torch.allclose(logits(model), logits(stayed), atol=1e-3)
+    model.module.to("cpu")
+    model.base = stayed.base
+    np.testing.assert_array_equal(model.read(), seen[-1])
+    fresh = make_model(name)
+    fresh.write(seen[-1])
+    assert torch.equal(logits(model), logits(fresh))
 
 
 def test_ordinary_training_afterwards_is_what_it_was_before() -> None:

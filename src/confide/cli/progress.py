@@ -1,5 +1,6 @@
 """How a run shows itself on the terminal: one aligned line a round, and live bars where a person is watching."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -161,7 +162,8 @@ class RunDisplay:
         if client != self._client or report.step == 1:
             self._client = client
             self._progress.reset(self._steps, total=report.num_steps, description=client)
-        self._progress.update(self._steps, completed=report.step, note=f"loss {report.loss:.3f}")
+        note = "loss withheld" if math.isnan(report.loss) else f"loss {report.loss:.3f}"
+        self._progress.update(self._steps, completed=report.step, note=note)
         if self._clients is not None and report.step == report.num_steps:
             self._trained.add(client)  # once, also where a round is trained again
             self._progress.update(self._clients, completed=len(self._trained))

@@ -87,7 +87,8 @@ class Client:
         store: keeps what is pending, for a client that is restarted between upload and opening.
         kept: keeps what it released in a round, for one that is asked for the round again; another place than `store`.
         releases: counts what this client's guarantee must answer for.
-        on_step: called with the client's name after each local step; may raise to stop.
+        on_step: called with the client's name after each local step; may raise to stop. Under a guarantee it is told no
+            loss (NaN), as the server is not.
         recorder: keeps what this client sends and opens, where the run is recorded for an audit.
     """
 
@@ -444,7 +445,8 @@ class Client:
 
     def _report_step(self, report: StepReport) -> None:
         if self._on_step is not None:
-            self._on_step(self.name, report)
+            told = report if self._privacy.unit == "none" else replace(report, loss=math.nan)
+            self._on_step(self.name, told)
 
 
 def _with_members(body: bytes) -> tuple[MemberList, dict[str, bytes]]:

@@ -62,7 +62,7 @@ class StepReport:
     Attributes:
         step: from 1 to `num_steps`.
         loss: mean negative log-likelihood per target token of this step's examples, in nats; NaN where a private step
-            drew none.
+            drew none, or where it is not to be told.
     """
 
     step: int
