@@ -110,4 +110,4 @@ def test_alternatives_of_another_length_are_not_ranked(overtrained: World) -> No
     }
     findings = expose(overtrained, planted=replace(overtrained.planted, alternatives=longer))
     assert findings.found == []
-    assert "0 members and 0 others" in findings.warnings[0]
+    assert "0 members and 0 others" in findings.all_warnings()[0]

@@ -225,7 +225,7 @@ def test_canary_clients_train_on_no_row_and_cost_none(both_run: Path, make_share
     of_a = plans["a"]
     assert isinstance(of_a, BothPrivacy)
     assert 0 < (last_record(both_run).epsilon or 0.0) < replace(of_a.example, sampling_rate=1.0).epsilon(ROUNDS)
-    with pytest.raises(ConfigError, match="there are 6 rows that client a trains on"):
+    with pytest.raises(ConfigError, match="there are 7 rows that client c trains on"):
         build_privacy(make_shared_config(**CANARY | BOTH | {"privacy__delta": 0.2}), everyone, num_values=100)
 
 

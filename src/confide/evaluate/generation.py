@@ -177,7 +177,8 @@ class _Draw:
 def keep_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     """Sets to minus infinity all but the likeliest tokens that together reach `top_p`; at least one is kept.
 
-    Of several tokens that are exactly as likely as the last one of them, all are kept.
+    Of several tokens that are exactly as likely as the last one of them, those with the lower id come first, as in a
+    stable sort and in `confide.attacks.decoding.draw_log_probabilities`.
 
     Args:
         logits: shape (batch, vocabulary), float32 or float64.
@@ -195,7 +196,10 @@ def keep_nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     probabilities = ordered.softmax(dim=-1)
     is_beyond = probabilities.cumsum(dim=-1) - probabilities >= top_p  # what comes before it reaches top_p already
     least = ordered.masked_fill(is_beyond, torch.inf).amin(dim=-1, keepdim=True)
-    return logits.masked_fill(logits < least, -torch.inf)
+    is_above, is_equal = logits > least, logits == least
+    room = (~is_beyond).sum(dim=-1, keepdim=True) - is_above.sum(dim=-1, keepdim=True)
+    is_kept = is_above | (is_equal & (is_equal.cumsum(dim=-1) <= room))
+    return logits.masked_fill(~is_kept, -torch.inf)
 
 
 def _generate_batch(
