@@ -59,20 +59,10 @@ def times(unit: Unit, count: int) -> Counts:
 
 
 @dataclass
-class Noising:
+class Noising(Halving):
     """A plan whose noise is another number each time it is drawn, and whose budget nothing spends."""
 
-    unit: Unit
     draws: int = 0
-    fixed_limit: float = 0.0
-
-    @property
-    def trains_privately(self) -> bool:
-        return self.unit in ("example", "both")
-
-    @property
-    def noises_updates(self) -> bool:
-        return self.unit in ("client", "both")
 
     def spent(self, counts: Counts) -> dict[str, float]:
         return {"epsilon": float(max(counts.trainings, counts.uploads))}
