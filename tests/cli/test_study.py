@@ -1,10 +1,12 @@
 """`confide study` as a user meets it."""
 
 import json
+import math
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,3 +143,18 @@ def test_a_study_of_usefulness_trains_measures_and_draws(
     assert confide(monkeypatch, "study", path, "--no-train") == 0
     plain, row = rows_of(capsys.readouterr().out)
     assert (plain[5], row[5]) == ("2", "1")  # what is there is shown, and how much that is
+
+
+def test_a_study_stops_at_a_loss_that_is_not_finite_and_says_of_which_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = recorded_config(tmp_path, federation__rounds=1, train__local_epochs=1, audit__record=False)
+    path = tmp_path / "study.toml"
+    path.write_text("[study]\nutility = true\nseeds = [0]\n[study.variants]\nplain = []\n" + dump_toml(config))
+    diverged = SimpleNamespace(overall=SimpleNamespace(value=lambda name: math.inf))
+    monkeypatch.setattr("confide.assess.measure_utility", lambda run: (diverged, diverged))
+    assert confide(monkeypatch, "study", path) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "recorded-plain-seed0: the held-out loss is inf" in told
+    assert "Lower train.learning_rate" in told
+    assert not (tmp_path / "runs" / "recorded-plain-seed0" / "utility.json").exists()
