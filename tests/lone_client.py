@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from confide.parties.client import Client
 from confide.parties.key_holder import KeyHolder
 from confide.parties.rules import ClientRules
 from confide.parties.state import ClientState, MemoryPending, PendingStore
+from confide.parties.training import Trainer
 from confide.privacy.plan import Counts, NoPrivacy, PrivacyPlan, Unit
 from confide.privacy.releases import MemoryReleases, Releases
 from confide.prune.plan import Pruning
@@ -51,6 +53,16 @@ def keys_of(name: str) -> KeyHolder:
     )
 
 
+class TrainsAs:
+    """Trains as a function does."""
+
+    def __init__(self, train: Callable[..., LocalResult]) -> None:
+        self._train = train
+
+    def train(self, **arguments: Any) -> LocalResult:
+        return self._train(**arguments)
+
+
 def make_client(
     *,
     name: str = "west",
@@ -63,9 +75,7 @@ def make_client(
     releases: Releases | None = None,
     state: ClientState | None = None,
 ) -> Client:
-    trainer = FakeTrainer()
-    if train is not None:
-        trainer.train = train  # type: ignore[method-assign]
+    trainer: Trainer = FakeTrainer() if train is None else TrainsAs(train)
     return Client(
         run="alone",
         rules=ClientRules(
