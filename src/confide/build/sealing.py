@@ -109,9 +109,10 @@ def _check_room(config: Config, num_clients: int, max_clients: int) -> None:
 def most_values_sent(config: Config, layout: Layout) -> int:
     """How many coordinates of an adapter travel in the round in which most do."""
     pruning = build_pruning(config)
-    rounds = range(1, config.federation.rounds + 1)
-    sizes = {number: travelling_slots(layout, config.lora.average, number).num_values for number in (1, 2)}
-    return max(pruning.num_kept(sizes[2 - number % 2], number) for number in rounds)
+    return max(
+        pruning.num_kept(travelling_slots(layout, config.lora.average, number).num_values, number)
+        for number in range(1, config.federation.rounds + 1)
+    )
 
 
 def build_pruning(config: Config) -> Pruning:

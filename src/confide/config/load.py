@@ -17,7 +17,7 @@ from confide.errors import ConfigError
 RESUMABLE_KEYS = frozenset({"run.folder", "run.loggers"})
 """Keys that may differ between a run and its resume: none of them changes a bit of the result."""
 
-_OUT_OF_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "value_error")
+_OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal", "value_error"})
 _UNQUOTED = frozenset({"int_type", "float_type", "bool_type"})
 _MAX_SHOWN_CHARACTERS = 80
 _ADVICE = "Every key, with its meaning and range: `confide train --help`."
