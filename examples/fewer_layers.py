@@ -26,8 +26,10 @@ def write_fewer_layers(model: str, num_first: int, num_last: int, folder: Path) 
         folder: where the smaller model goes; must not exist.
     """
     base = load_base_model(model, device="cpu", dtype="float32")
-    decoder = cast(Module, base.module.model)
-    layers = list(cast(ModuleList, decoder.layers))
+    decoder = cast(Module, getattr(base.module, "model", base.module))
+    layers = list(cast(ModuleList, getattr(decoder, "layers", ())))
+    if not layers:
+        raise SystemExit(f"{model} is not of Llama's form, with layers under model.layers: take another model")
     if min(num_first, num_last) < 0 or not 0 < num_first + num_last < len(layers):
         raise SystemExit(f"{model} has {len(layers)} layers: keep at least one, and fewer than that")
     decoder.layers = ModuleList(layers[:num_first] + layers[len(layers) - num_last :])

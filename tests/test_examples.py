@@ -92,3 +92,10 @@ def test_fewer_layers_refuses_to_keep_all_or_none(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "2 layers" in done.stderr
     assert not (tmp_path / "smaller").exists()
+
+
+def test_fewer_layers_refuses_a_model_of_another_form(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "fewer_layers.py"
+    asked: list[str | Path] = [sys.executable, script, "tiny-gpt2", "1", "0", tmp_path / "smaller"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, "not of Llama's form" in done.stderr) == (1, True)
