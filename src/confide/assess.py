@@ -11,7 +11,7 @@ from pathlib import Path
 
 from confide.baselines import Baseline, alone_name, train_baselines
 from confide.build import apply_threads, build_model, build_records, build_template
-from confide.config.load import load_config
+from confide.config.load import load_resolved
 from confide.config.schema import Config
 from confide.data.examples import ClientRecords
 from confide.data.templates import Template
@@ -159,7 +159,7 @@ class _Assessor:
     ) -> None:
         self._directory = RunDirectory.open(run)
         self._adapter = self._directory.final  # refuses a run without a complete round before anything is loaded
-        self._config: Config = load_config(self._directory.config_path)
+        self._config: Config = load_resolved(self._directory.config_path)
         evaluate = self._config.evaluate
         self._max_examples = evaluate.max_examples if max_examples is None else max_examples
         self._max_new_tokens = evaluate.max_new_tokens if max_new_tokens is None else max_new_tokens

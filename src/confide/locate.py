@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from confide.config.load import load_config
+from confide.config.load import load_resolved
 from confide.errors import ModelError, RunDirectoryError, UsageError
 from confide.model.load import BaseModel, load_base_model
 from confide.model.merge import adapter_base, attach_adapter, is_adapter_folder
@@ -122,7 +122,7 @@ def open_model(place: ModelPlace) -> OpenedModel:
 
 
 def _in_run(directory: RunDirectory, adapter: Path, base: str | None) -> ModelPlace:
-    config = load_config(directory.config_path)
+    config = load_resolved(directory.config_path)
     place = ModelPlace(
         base=base or config.model.base,
         adapter=adapter,

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.config.keys import Key, section_keys, toml_value
-from confide.config.load import RESUMABLE_KEYS, config_differences, dump_toml, load_config, parse_config
-from confide.config.schema import RULES, SECTIONS, Config, Rule
+from confide.config.load import (
+    RESUMABLE_KEYS,
+    config_differences,
+    dump_toml,
+    load_config,
+    load_resolved,
+    parse_config,
+    parse_resolved,
+)
+from confide.config.schema import RULES, SECTIONS, TARGET_OR_NOISE, Config, Rule
 from confide.errors import ConfigError
 from confide.prune.schedules import scaled_ramp
 
@@ -262,6 +270,13 @@ CONTRADICTIONS = [
     ("data.clients=4", "seal.threshold=2"),
     ("privacy.unit=example", "privacy.target_epsilon=0"),
     ("privacy.unit=both", "privacy.client_target_epsilon=0", "privacy.target_epsilon=8"),
+    ("privacy.target_epsilon=8", "privacy.noise_multiplier=0", "privacy.unit=example"),
+    (
+        "privacy.client_target_epsilon=8",
+        "privacy.client_noise_multiplier=0",
+        "privacy.unit=both",
+        "privacy.target_epsilon=8",
+    ),
     ("privacy.unit=example", "train.gradient_checkpointing=true", "privacy.target_epsilon=8"),
     ("privacy.unit=example", "lora.dropout=0.1", "privacy.target_epsilon=8"),
     ("privacy.unit=client", "evaluate.every_rounds=1", "privacy.target_epsilon=8"),
@@ -452,9 +467,83 @@ def test_a_dumped_configuration_loads_as_the_same(path: str, alpha: float, seed:
     assert parse_config(tomllib.loads(dump_toml(config))) == config
 
 
-def test_a_dump_holds_every_key() -> None:
-    dumped = dump_toml(parse())
-    assert all(f"\n{key.name} = " in dumped for key in KEYS)
+def test_a_dump_holds_every_key_but_a_target_or_a_noise_that_was_left_out() -> None:
+    either = {key for pair in TARGET_OR_NOISE for key in pair}
+    for words, there in (
+        ((), set()),
+        (("privacy.unit=client", "privacy.target_epsilon=8"), {"privacy.target_epsilon"}),
+        (("privacy.unit=client", "privacy.noise_multiplier=2"), {"privacy.noise_multiplier"}),
+        (BOTH_KINDS, {"privacy.noise_multiplier", "privacy.client_target_epsilon"}),
+    ):
+        dumped = tomllib.loads(dump_toml(parse(*words)))
+        names = {f"{section}.{name}" for section, keys in dumped.items() for name in keys}
+        assert names == {key.full_name for key in KEYS} - either | there
+        assert parse_config(dumped) == parse(*words)
+
+
+BOTH_KINDS = ("privacy.unit=both", "privacy.noise_multiplier=1", "privacy.client_target_epsilon=8")
+WITH_TARGET = '[privacy]\nunit = "example"\ntarget_epsilon = 8\n'
+WITH_NOISE = '[privacy]\nunit = "example"\nnoise_multiplier = 1.1\n'
+
+
+def private_config(folder: Path, content: str, *overrides: str) -> Config:
+    path = folder / "run.toml"
+    path.write_text(SMALLEST_TOML + content)
+    return load_config(path, overrides)
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0", "-0.0"])
+def test_a_noise_of_0_beside_a_target_is_refused_in_a_file_and_by_set(tmp_path: Path, zero: str) -> None:
+    way_out = "Leave privacy.noise_multiplier out: it is found from privacy.target_epsilon."
+    in_file = message_of_file(tmp_path, f"{SMALLEST_TOML}{WITH_TARGET}noise_multiplier = {zero}\n")
+    assert f"privacy.noise_multiplier is {float(zero)}" in in_file
+    assert way_out in in_file
+    by_set = message_of_file(tmp_path, SMALLEST_TOML + WITH_TARGET, f"privacy.noise_multiplier={zero}")
+    assert f"--set privacy.noise_multiplier={zero}: privacy.target_epsilon is 8" in by_set
+    assert way_out in by_set
+
+
+def test_a_noise_of_0_without_a_target_is_refused(tmp_path: Path) -> None:
+    content = f'{SMALLEST_TOML}[privacy]\nunit = "client"\n'
+    for message in (
+        message_of_file(tmp_path, content, "privacy.noise_multiplier=0"),
+        message_of_file(tmp_path, f"{content}noise_multiplier = 0\n"),
+        message_of_file(tmp_path, SMALLEST_TOML + WITH_NOISE, "privacy.noise_multiplier=0"),
+    ):
+        assert "exactly one of target and noise is above 0" in message
+
+
+def test_a_0_by_set_takes_back_what_was_given(tmp_path: Path) -> None:
+    noisy = private_config(tmp_path, WITH_TARGET, "privacy.target_epsilon=0", "privacy.noise_multiplier=1.1")
+    assert noisy == private_config(tmp_path, WITH_NOISE)
+    aimed = private_config(tmp_path, WITH_NOISE, "privacy.noise_multiplier=0", "privacy.target_epsilon=8")
+    assert aimed == private_config(tmp_path, WITH_TARGET)
+    swapped = ("client_target_epsilon=0", "client_noise_multiplier=1", "noise_multiplier=0", "target_epsilon=8")
+    both = parse(*BOTH_KINDS, *(f"privacy.{word}" for word in swapped)).privacy
+    assert (both.target_epsilon, both.noise_multiplier) == (8.0, 0.0)
+    assert (both.client_target_epsilon, both.client_noise_multiplier) == (0.0, 1.0)
+    assert "noise_multiplier is false, expected a number" in message_of_file(
+        tmp_path, SMALLEST_TOML + WITH_NOISE, "privacy.noise_multiplier=false"
+    )
+
+
+def test_what_a_run_wrote_loads_also_with_a_0_for_what_was_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    for content in (WITH_TARGET, WITH_NOISE):
+        config = private_config(tmp_path, content)
+        path.write_text(dump_toml(config))
+        assert load_config(path) == load_resolved(path) == config
+        values = config.model_dump(mode="json")
+        assert 0.0 in (values["privacy"]["target_epsilon"], values["privacy"]["noise_multiplier"])
+        assert parse_resolved(values) == config
+        zeros = [f"{name} = 0.0\n" for name, value in values["privacy"].items() if value == 0]
+        head, privacy, rest = dump_toml(config).partition("[privacy]\n")
+        path.write_text("".join([head, privacy, *zeros, rest]))
+        assert load_resolved(path) == config
+        assert load_resolved(path, ["run.seed=3"]).run.seed == 3
+    path.write_text(dump_toml(private_config(tmp_path, WITH_TARGET)))
+    with pytest.raises(ConfigError, match=r"Leave privacy\.noise_multiplier out"):
+        load_resolved(path, ["privacy.noise_multiplier=0"])
 
 
 def test_differences_name_each_changed_key_with_both_values() -> None:

@@ -19,7 +19,7 @@ from confide.auditor.views import ViewMaker
 from confide.build import apply_threads, build_examples, build_flipped, build_model, build_template, local_settings
 from confide.canaries.canary_clients import without_data
 from confide.canaries.plan import CoinPlan
-from confide.config.load import load_config
+from confide.config.load import load_resolved
 from confide.config.schema import Config
 from confide.data.examples import ClientRecords
 from confide.errors import RunDirectoryError
@@ -136,8 +136,8 @@ def config_of_run(run: Path, request: AuditRequest) -> Config:
         ConfigError: the request changes what cannot be changed, or names a view or an attack that there is not.
     """
     path = RunDirectory.open(run).config_path
-    config = load_config(path, request.overrides)
-    check_only_audit_keys(load_config(path), config)
+    config = load_resolved(path, request.overrides)
+    check_only_audit_keys(load_resolved(path), config)
     return config
 
 

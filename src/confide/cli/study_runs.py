@@ -16,14 +16,14 @@ def train_variant(config: "Config", run: Path) -> None:
         ConfigError: a run of this name was started with another configuration.
     """
     from confide.auditor import ATTACK_KEYS
-    from confide.config.load import load_config
+    from confide.config.load import load_resolved
     from confide.run import RunDirectory
 
     if not run.exists():
         train(config)
         return
     directory = RunDirectory.open(run)
-    started, advice = load_config(directory.config_path), f"Remove {run} or give its settings"
+    started, advice = load_resolved(directory.config_path), f"Remove {run} or give its settings"
     check_unchanged(directory, started, config, advice=advice, ignoring=ATTACK_KEYS)
     if directory.status != "finished":
         resume_command(run)

@@ -65,14 +65,15 @@ def resume_command(
     Examples:
       confide resume runs/clinics
     """
-    from confide.config.load import load_config, parse_config
+    from confide.config.load import load_config, load_resolved, parse_resolved
     from confide.errors import RunDirectoryError
     from confide.run import RunDirectory
 
     directory = RunDirectory.open(run)
-    started = parse_config(directory.config_values, where=str(run / "run.json"))
-    check_unchanged(directory, started, load_config(directory.config_path), advice=f"Undo them in {run}/config.toml")
-    asked = load_config(config or directory.config_path, overrides or [])
+    started = parse_resolved(directory.config_values, where=str(run / "run.json"))
+    check_unchanged(directory, started, load_resolved(directory.config_path), advice=f"Undo them in {run}/config.toml")
+    words = overrides or []
+    asked = load_resolved(directory.config_path, words) if config is None else load_config(config, words)
     check_unchanged(directory, started, asked, advice="Resume it without these changes")
     console = Console(stderr=True)
     if directory.status == "finished":

@@ -1,6 +1,23 @@
 """The configuration: what every key means, and how a file and its overrides become one checked, frozen value."""
 
-from confide.config.load import RESUMABLE_KEYS, config_differences, dump_toml, load_config, parse_config
+from confide.config.load import (
+    RESUMABLE_KEYS,
+    config_differences,
+    dump_toml,
+    load_config,
+    load_resolved,
+    parse_config,
+    parse_resolved,
+)
 from confide.config.schema import Config
 
-__all__ = ["Config", "RESUMABLE_KEYS", "config_differences", "dump_toml", "load_config", "parse_config"]
+__all__ = [
+    "Config",
+    "RESUMABLE_KEYS",
+    "config_differences",
+    "dump_toml",
+    "load_config",
+    "load_resolved",
+    "parse_config",
+    "parse_resolved",
+]

@@ -11,12 +11,13 @@ import tomli_w
 from pydantic import ValidationError
 
 from confide.config.keys import Key, section_keys, toml_value
-from confide.config.schema import SECTIONS, Config, ContradictionError, Rule
+from confide.config.schema import SECTIONS, TARGET_OR_NOISE, Config, ContradictionError, Rule
 from confide.errors import ConfigError
 
 RESUMABLE_KEYS = frozenset({"run.folder", "run.loggers"})
 """Keys that may differ between a run and its resume: none of them changes a bit of the result."""
 
+_LEFT_OUT_AT_0 = frozenset(key for pair in TARGET_OR_NOISE for key in pair)
 _OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal", "value_error"})
 _UNQUOTED = frozenset({"int_type", "float_type", "bool_type"})
 _MAX_SHOWN_CHARACTERS = 80
@@ -29,7 +30,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Args:
         path: a TOML file.
         overrides: "section.key=value" each, the value as TOML or, where it is none, as bare text; the last one of a
-            key wins.
+            key wins. A 0 for a target or a noise (`TARGET_OR_NOISE`) that was given before takes it back.
 
     Raises:
         ConfigError: the file is missing or no TOML, an override is malformed, a key is unknown or missing, a value has
@@ -57,9 +58,35 @@ def parse_config(
         raise ConfigError("\n".join([*_explain_all(error, given), _ADVICE])) from error
 
 
+def load_resolved(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads the configuration that a run wrote into its folder; else as `load_config`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return parse_resolved(read_toml(path), overrides, where=str(path))
+
+
+def parse_resolved(
+    values: Mapping[str, object], overrides: Sequence[str] = (), *, where: str = "configuration"
+) -> Config:
+    """Checks a configuration that a run wrote; else as `parse_config`.
+
+    Nobody typed its values. So a 0 for a target or a noise says that it was left out: runs may hold one, although
+    `dump_toml` writes none.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return parse_config(_without_zeros(values), overrides, where=where)
+
+
 def dump_toml(config: Config) -> str:
-    """Writes a configuration as resolved: every key of every section, so that `parse_config` gives it back equal."""
-    return tomli_w.dumps(config.model_dump())
+    """Writes a configuration as resolved, so that `parse_config` gives it back equal.
+
+    That is every key of every section, but those of `TARGET_OR_NOISE` that were left out.
+    """
+    return tomli_w.dumps(_without_zeros(config.model_dump()))
 
 
 def config_differences(old: Config, new: Config, *, ignoring: frozenset[str] = frozenset()) -> list[str]:
@@ -93,8 +120,12 @@ class _Given:
             raise ConfigError(f"--set {override}: expected section.key=value.{_where_key_belongs(section)}")
         table = self.values.setdefault(section, {})
         if isinstance(table, dict):
-            table[key] = _parse_value(text.strip())
-            self.overrides[f"{section}.{key}"] = f"--set {override}"
+            value, full_name = _parse_value(text.strip()), f"{section}.{key}"
+            if full_name in _LEFT_OUT_AT_0 and _is_zero(value) and not _is_zero(table.get(key, 0)):
+                del table[key]
+            else:
+                table[key] = value
+            self.overrides[full_name] = f"--set {override}"
 
     def value(self, section: str, name: str) -> object:
         """Gives the value of a key, None where it or its table is missing."""
@@ -132,6 +163,22 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(
             f"{path}: not valid TOML: {problem}. Expected lines like key = value under a [section]; text in quotes."
         ) from error
+
+
+def _without_zeros(values: Mapping[str, object]) -> dict[str, object]:
+    """The same without targets and noises that were left out."""
+    return {
+        section: {
+            key: value for key, value in keys.items() if not (f"{section}.{key}" in _LEFT_OUT_AT_0 and _is_zero(value))
+        }
+        if isinstance(keys, Mapping)
+        else keys
+        for section, keys in values.items()
+    }
+
+
+def _is_zero(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
 
 
 def _parse_value(text: str) -> object:

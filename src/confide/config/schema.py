@@ -87,6 +87,12 @@ SECTIONS: Mapping[str, type[Section]] = {
 }
 
 
+TARGET_OR_NOISE = (
+    ("privacy.target_epsilon", "privacy.noise_multiplier"),
+    ("privacy.client_target_epsilon", "privacy.client_noise_multiplier"),
+)
+"""Of each pair one key is given, and the other one is left out: it follows. A key that is left out has the value 0."""
+
 _FEWEST_ROUNDS_OF_A_SCALED_RAMP = 2
 
 
@@ -105,6 +111,21 @@ def _num_clients(config: Config) -> int:
 
 def _needs_path(config: Config) -> bool:
     return config.data.source not in ("clinics", "sotu")
+
+
+def _no_noise(target: str, noise: str) -> Rule:
+    """Beside a target a noise of 0 would be taken for one that is left out, and noise be added after all."""
+    return Rule(
+        keys=(target, noise),
+        law="a noise of 0 is none, and without noise there is no finite epsilon",
+        advice=f"Leave {noise} out: it is found from {target}. Or set {target} to 0 and {noise} above 0, or "
+        'privacy.unit to "none" to train without a guarantee.',
+        is_broken=lambda config: (
+            config.value(target) != 0
+            and config.value(noise) == 0
+            and noise.partition(".")[2] in config.privacy.model_fields_set
+        ),
+    )
 
 
 def _only_with(chooser: str, *choices: str, key: str) -> Rule:
@@ -348,6 +369,7 @@ RULES: tuple[Rule, ...] = (
             and (config.privacy.client_target_epsilon > 0) == (config.privacy.client_noise_multiplier > 0)
         ),
     ),
+    *(_no_noise(target, noise) for target, noise in TARGET_OR_NOISE),
     Rule(
         keys=("privacy.unit", "train.gradient_checkpointing"),
         law="gradients of single examples cannot be kept where layers run twice",

@@ -428,12 +428,12 @@ class PrivacySection(Section):
     output says so."""
 
     target_epsilon: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("epsilon")] = 0.0
-    """What the whole run may cost; the noise follows from it. 0 where `privacy.noise_multiplier` is given. With "both",
-    what it may cost one row."""
+    """What the whole run may cost; the noise follows from it. Left out where `privacy.noise_multiplier` is given. With
+    "both", what it may cost one row."""
 
     noise_multiplier: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("ratio")] = 0.0
-    """Standard deviation of the noise over `privacy.clip_norm`; epsilon follows from it. 0 where
-    `privacy.target_epsilon` is given."""
+    """Standard deviation of the noise over `privacy.clip_norm`; epsilon follows from it. Left out where
+    `privacy.target_epsilon` is given: a 0 beside that is refused."""
 
     delta: Annotated[float, Field(gt=0, lt=1), Unit("probability")] = 1e-5
     """Delta of the guarantee, with "both" of each: well below one over the number of rows ("example") or clients
@@ -444,11 +444,12 @@ class PrivacySection(Section):
     absolute terms, and more of the gradient or update lost. With "both", on one example's gradient."""
 
     client_target_epsilon: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("epsilon")] = 0.0
-    """With "both": what the whole run may cost one client. 0 where `privacy.client_noise_multiplier` is given."""
+    """With "both": what the whole run may cost one client. Left out where `privacy.client_noise_multiplier` is
+    given."""
 
     client_noise_multiplier: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("ratio")] = 0.0
-    """With "both": standard deviation of the noise on updates over `privacy.client_clip_norm`. 0 where
-    `privacy.client_target_epsilon` is given."""
+    """With "both": standard deviation of the noise on updates over `privacy.client_clip_norm`. Left out where
+    `privacy.client_target_epsilon` is given: a 0 beside that is refused."""
 
     client_clip_norm: Annotated[float, Field(ge=1e-6, le=1e6), Unit("L2 norm")] = 1.0
     """With "both": bound on one client's update."""
