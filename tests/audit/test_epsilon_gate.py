@@ -2,7 +2,7 @@ import pytest
 
 from confide.audit.epsilon_bounds import Claim, EpsilonBound, EpsilonMethod
 from confide.audit.epsilon_gate import EpsilonCondition, parse_epsilon_condition
-from confide.audit.gate import Condition, check_asked, failed_conditions, parse_gate
+from confide.audit.gate import Condition, check_asked, failed_conditions, parse_gate, passed_conditions
 from confide.audit.results import AuditResults, ViewKind
 from confide.errors import ConfigError
 from tests.report.audits import audit, epsilon_bound
@@ -71,6 +71,36 @@ def test_a_bound_beyond_the_number_fails_and_one_within_it_passes() -> None:
     assert failures(results, "client.epsilon.f-dp > 3") == []
     assert failures(results, "client.epsilon.f-dp >= 3") != []
     assert failures(results, "client.epsilon > 8.9") == []
+
+
+def test_a_pass_says_the_bound_what_it_is_held_to_and_how_far_it_could_have_gone() -> None:
+    def passed(*bounds: EpsilonBound, text: str) -> list[str]:
+        return passed_conditions(with_bounds(*bounds), [parse_gate(text), parse_gate("client.extraction.exact > 0.9")])
+
+    bound = epsilon_bound(low=0.5, ceiling=5.25, claimed=4.0, num=1200)
+    name = "client.epsilon.f-dp.records"
+    assert passed(bound, text="client.epsilon > claimed") == [
+        f"client.epsilon > claimed: {name} has the lower bound 0.5, against the claimed 4; "
+        "with 1,200 canaries this method shows at most 5.25"
+    ]
+    assert passed(bound, text=f"{name} > 2") == [
+        f"{name} > 2: {name} has the lower bound 0.5, against 2; with 1,200 canaries this method shows at most 5.25"
+    ]
+    free = epsilon_bound(low=0.5, ceiling=None, population="reserved")
+    (said,) = passed(bound, free, epsilon_bound(low=0.25, method="one-run"), text="client.epsilon > claimed")
+    assert "client.epsilon.f-dp.reserved has the lower bound 0.5, the largest of 3, against the claimed 4" in said
+    assert said.endswith("this method has no ceiling")
+
+
+def test_what_did_not_pass_is_not_said_to_have() -> None:
+    beyond, short = epsilon_bound(low=4.5), epsilon_bound(low=0.0, ceiling=3.0)
+    for bounds in ((beyond,), (short,), (epsilon_bound(claimed=None),), (), (epsilon_bound(), beyond)):
+        results = with_bounds(*bounds)
+        gate = [parse_gate("client.epsilon > claimed")]
+        assert failed_conditions(results, gate) != []
+        assert passed_conditions(results, gate) == []
+    doubted = with_bounds(epsilon_bound()).model_copy(update={"doubts": ["The list is wrong."]})
+    assert passed_conditions(doubted, [parse_gate("client.epsilon > claimed")]) == []
 
 
 @pytest.mark.parametrize("view", ["client", "final"])

@@ -148,6 +148,25 @@ def failed_on_epsilon(results: AuditResults, condition: EpsilonCondition) -> lis
     return failed
 
 
+def passed_on_epsilon(results: AuditResults, condition: EpsilonCondition) -> str:
+    """Says how far the bounds could have gone of a condition that is known not to hold; "" where it is not known.
+
+    Of several bounds it names the largest: it came closest.
+    """
+    about = [one for one in results.epsilons if condition.covers(one)]
+    if not about or failed_on_epsilon(results, condition):
+        return ""
+    closest = max(about, key=lambda one: (one.low, math.inf if one.ceiling is None else one.ceiling))
+    limit = f"the claimed {closest.claimed:.4g}" if condition.bound is None else f"{condition.bound:.4g}"
+    more = f", the largest of {len(about)}" if len(about) > 1 else ""
+    canaries = f"with {closest.num_in + closest.num_out:,} canaries this method"
+    reach = f"shows at most {closest.ceiling:.4g}" if closest.ceiling is not None else "has no ceiling"
+    return (
+        f"{condition.text}: {closest.key} has the lower bound {closest.low:.4g}{more}, against {limit}; "
+        f"{canaries} {reach}"
+    )
+
+
 def _missing(results: AuditResults) -> str:
     there = ", ".join(sorted(one.key for one in results.epsilons)) or "none"
     why = "".join(f" {gap}" for gap in results.epsilon_gaps)

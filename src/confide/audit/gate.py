@@ -17,6 +17,7 @@ from confide.audit.epsilon_gate import (
     failed_on_epsilon,
     is_about_epsilon,
     parse_epsilon_condition,
+    passed_on_epsilon,
 )
 from confide.audit.measure_names import MeasureName, parse_measure_name
 from confide.audit.results import AuditResults, Measure, Unmeasured
@@ -232,6 +233,15 @@ def failed_conditions(results: AuditResults, conditions: Sequence[Condition | Ep
             more = f" So it is with {len(unknown) - 1} more." if len(unknown) > 1 else ""
             failed.append(f"{condition.text}: not known. {unknown[0]}{more}")
     return failed
+
+
+def passed_conditions(results: AuditResults, conditions: Sequence[Condition | EpsilonCondition]) -> list[str]:
+    """Gives a sentence for every condition on bounds on epsilon that did not fail: a pass says as much as it could.
+
+    A small lower bound alone says nothing: what so many canaries could have shown stands beside it.
+    """
+    about_epsilon = [condition for condition in conditions if isinstance(condition, EpsilonCondition)]
+    return [said for condition in about_epsilon if (said := passed_on_epsilon(results, condition))]
 
 
 def _found(condition: Condition, measure: Measure, value: float) -> str:

@@ -112,7 +112,7 @@ def audit_command(
 
       confide audit --adapters adapters --base smollm2-135m --members in.jsonl --non-members out.jsonl
     """
-    from confide.audit.gate import check_asked, failed_conditions, parse_gate
+    from confide.audit.gate import check_asked, failed_conditions, parse_gate, passed_conditions
     from confide.auditor import AdaptersToAudit, AuditRequest, config_of_adapters, config_of_run
 
     conditions = [parse_gate(text) for text in fail_if or []]  # before anything takes time
@@ -153,6 +153,8 @@ def audit_command(
         print_results(output, results)
         output.print(f"report: {folder / REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)
     failed = failed_conditions(results, conditions)
+    for line in passed_conditions(results, conditions):
+        console.print(f"passed: {line}", markup=False, highlight=False, soft_wrap=True)
     for line in failed:
         console.print(f"failed: {line}", markup=False, highlight=False, soft_wrap=True)
     if failed:
