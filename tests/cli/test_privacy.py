@@ -8,9 +8,15 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from confide.build.model import build_model
+from confide.build.privacy import build_privacy
+from confide.build.sealing import most_values_sent
+from confide.canaries.canary_clients import canary_client_names
 from confide.cli.privacy import privacy_command
+from confide.config.load import load_config
 from confide.errors import ConfigError, UsageError
 from confide.privacy.accounting import epsilon
+from confide.privacy.client_level import ClientPrivacy
 from confide.privacy.events import SampledGaussian
 
 app = typer.Typer()
@@ -85,3 +91,35 @@ def test_a_delta_that_is_too_large_for_the_rows_is_refused(config: Path) -> None
 def test_the_configurations_unit_is_taken_if_none_is_named(config: Path) -> None:
     given = ("--set", "privacy.unit=client", "--set", "privacy.target_epsilon=1.0", "--noise", 2.0, "--json")
     assert json.loads(run(config, *given).stdout)["unit"] == "client"
+
+
+CANARIES = ("privacy.unit=client", "privacy.noise_multiplier=2", "federation.weights=equal", "audit.record=true")
+
+
+@pytest.mark.parametrize("number", [0, 10])
+def test_canary_clients_count_as_they_do_in_training(config: Path, number: int) -> None:
+    words = [*CANARIES, f"audit.canary_clients={number}", f"federation.min_clients={3 + number}", "privacy.delta=0.01"]
+    given = [part for word in words for part in ("--set", word)]
+    shown = json.loads(run(config, *given, "--noise", 2, "--json").stdout)
+    assert (shown["rows"], shown["canary_clients"]) == (ROWS, number)
+    (choice,) = shown["choices"]
+    settings, names = load_config(config, words), [*ROWS, *canary_client_names(number)]
+    num_values = most_values_sent(settings, build_model(settings).layout)
+    trained = build_privacy(settings, dict.fromkeys(names, 1), num_values=num_values)
+    plan = trained.plans["north"]
+    assert isinstance(plan, ClientPrivacy)
+    assert choice["epsilon_run"] == plan.epsilon(2)
+    assert tuple(choice["warnings"]) == trained.warnings != ()
+    first = run(config, *given, "--noise", 2).stdout.splitlines()[0]
+    assert ("8 to 20 rows each and 10 canary clients;" in first) == (number == 10)
+
+
+def test_canary_clients_are_clients_that_delta_is_held_to_and_have_no_rows(config: Path) -> None:
+    words = [*CANARIES, "audit.canary_clients=10", "federation.min_clients=13", "privacy.delta=0.08"]
+    given = [part for word in words for part in ("--set", word)]
+    with pytest.raises(ConfigError, match="there are 13 clients"):
+        run(config, *given, "--noise", 2)
+    rows, without = (
+        run(config, *more, "--delta", 0.01, "--unit", "example", "--noise", 2, "--json").stdout for more in (given, ())
+    )
+    assert json.loads(rows)["choices"] == json.loads(without)["choices"]

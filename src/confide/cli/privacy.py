@@ -10,6 +10,7 @@ import typer
 
 from confide.cli.train import Overrides
 from confide.errors import UsageError
+from confide.plural import plural
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,6 +62,7 @@ def privacy_command(
     from rich.console import Console
 
     from confide.build import build_examples, build_records, build_template, build_tokenizer
+    from confide.build.canary_clients import build_canary_clients
     from confide.build.privacy import choices
     from confide.config.load import load_config
 
@@ -75,23 +77,28 @@ def privacy_command(
         settings = settings.model_copy(update={"privacy": settings.privacy.model_copy(update={"delta": delta})})
     template = build_template(settings, build_tokenizer(settings))
     sizes = {client.name: len(client.train) for client in build_examples(settings, build_records(settings), template)}
+    canaries = {client.name: len(client.train) for client in build_canary_clients(settings, list(sizes))}
+    # A canary client is a client as any other, and has no row.
+    hidden = sizes | canaries if unit is PrivateUnit.client else sizes
     num_values = _num_values(settings) if unit is PrivateUnit.client else 0
     asked = (tuple(targets or ()), tuple(noises or ())) if targets or noises else (_TARGETS, _PAPERS_NOISE)
-    found = choices(settings, sizes, unit=unit.value, num_values=num_values, targets=asked[0], noises=asked[1])
+    found = choices(settings, hidden, unit=unit.value, num_values=num_values, targets=asked[0], noises=asked[1])
     if as_json:
         about = {
             "unit": unit.value,
             "delta": settings.privacy.delta,
             "rounds": settings.federation.rounds,
             "rows": sizes,
+            "canary_clients": len(canaries),
         }
         print(json.dumps(about | {"choices": [asdict(one) for one in found]}, indent=2))  # noqa: T201 (machine output)
         return
     output = Console()
     rows = " to ".join(f"{count:,}" for count in sorted({min(sizes.values()), max(sizes.values())}))
+    beside = f" and {plural(len(canaries), 'canary client')}" if canaries else ""
     output.print(
         f'privacy.unit = "{unit.value}", delta {settings.privacy.delta:g}, {settings.federation.rounds} rounds, '
-        f"{len(sizes)} clients with {rows} rows each; epsilon is the most over clients.",
+        f"{len(sizes)} clients with {rows} rows each{beside}; epsilon is the most over clients.",
         markup=False,
         highlight=False,
         soft_wrap=True,
