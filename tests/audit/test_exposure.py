@@ -1,18 +1,22 @@
 """Exposure, scored: full where secrets are known by heart, that of guessing where they are not."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 
-from confide.attacks.extraction.exposure import NULL_MEAN_BITS
+from confide.attacks.passes import Passes
+from confide.attacks.token_stats import TokenStats
 from confide.audit.exposure import audit_exposure
 from confide.audit.judging import Findings, judge, raw_p_value
 from confide.audit.results import Verdict
-from tests.audit.overtrained import ATTACKER, World, start_vector
+from confide.data.examples import TokenizedExample
+from confide.model.lora import AdaptedModel
+from confide.update import Vector
+from tests.audit.overtrained import ATTACKER, World, make_world, start_vector
 
 
 def expose(world: World, **changes: Any) -> Findings:
@@ -27,6 +31,26 @@ def verdict(findings: Findings) -> Verdict:
     return judge([found], {0: p_value}, is_randomised=True)[0].verdict
 
 
+class GivenLosses(Passes):
+    """Stands in for a model: hands out each record's loss, in nats, by its id."""
+
+    def __init__(self, model: AdaptedModel, losses: Mapping[str, float]) -> None:
+        super().__init__(model, None)
+        self._losses = losses
+
+    def stats(self, adapter: Vector | None, examples: Sequence[TokenizedExample]) -> list[TokenStats]:
+        del adapter
+        return [_all_in_one_token(self._losses[one.record_id], one.input_ids.size - 1) for one in examples]
+
+
+def _all_in_one_token(loss: float, num_tokens: int) -> TokenStats:
+    """Of a text that ends in a secret of three digits and the end token: on the secret's first digit."""
+    logp = np.zeros(num_tokens, np.float32)
+    logp[-4] = -loss
+    zeros, flags = np.zeros(num_tokens, np.float32), np.ones(num_tokens, bool)
+    return TokenStats(logp=logp, is_top=flags, rank=zeros.astype(np.int32), mean=zeros, std=zeros, is_target=flags)
+
+
 def test_secrets_known_by_heart_have_the_exposure_of_the_first_among_all(overtrained: World) -> None:
     findings = expose(overtrained)
     (found,) = findings.found
@@ -36,11 +60,7 @@ def test_secrets_known_by_heart_have_the_exposure_of_the_first_among_all(overtra
         one.owner != ATTACKER and overtrained.truth.members[one.candidate_id] for one in overtrained.planted.candidates
     )
     assert found.controls.keys() == {"held_out", "base"}
-    # Of 32 ranks, all equally likely, -log2(rank / 32) is a bit less than for a continuous one.
-    expected = float(np.mean(math.log2(32) - np.log2(np.arange(1, 33))))
-    assert expected < NULL_MEAN_BITS
-    for control in found.controls.values():
-        assert control.covers(expected)
+    assert all(control.value < found.members.value for control in found.controls.values())
     assert verdict(findings) == "leak"
 
 
@@ -61,9 +81,24 @@ def test_exposure_grows_with_the_number_of_copies(ladder: World) -> None:
     (curve,) = expose(ladder).curves
     assert [point.x for point in curve.points] == [1, 2, 4, 8]
     values = [point.y for point in curve.points]
-    assert values == sorted(values)
-    assert values[-1] > values[0] + 1.0
-    assert spearmanr([1, 2, 4, 8], values).statistic > 0.9
+    assert values[-1] > values[0] + 1.0  # three secrets each: which of the middle ones is higher is chance
+
+
+def test_each_number_of_copies_has_the_mean_exposure_of_its_secrets(model: AdaptedModel) -> None:
+    """Of 63 alternatives 31, 15, 7 or none are likelier than a secret: 1, 2, 3 or 6 bits."""
+    likelier = {1: 31, 2: 15, 4: 7, 8: 0}
+    start = {1: start_vector(model)}
+    world = make_world(model, copies=tuple(likelier), keep=(), num_alternatives=63, rounds=start)
+    losses = {}
+    for one in world.planted.candidates:
+        # Of losses 1 to 63 the first so many lie below it.
+        losses[one.candidate_id] = likelier[world.truth.copies[one.candidate_id]] + 0.5
+        others = world.planted.alternatives[one.candidate_id]
+        losses |= {other.candidate_id: float(loss) for loss, other in enumerate(others, start=1)}
+    (curve,) = expose(world, passes=GivenLosses(model, losses)).curves
+    assert [point.x for point in curve.points] == [1, 2, 4, 8]
+    assert [point.y for point in curve.points] == pytest.approx([1.0, 2.0, 3.0, 6.0])
+    assert sum(point.num or 0 for point in curve.points) == 14  # two of 16 members are the attacker's own
 
 
 def test_equal_values_of_a_few_secrets_give_no_certainty(overtrained: World) -> None:
@@ -90,10 +125,6 @@ def test_what_so_many_alternatives_can_show_is_said_and_a_fit_goes_beyond_it(ove
     assert fitted.members.value > ranked.members.value + 1.0
     assert fitted.members.high <= math.log2(900) + 1e-9
     assert "at most 9.81, as there are 900 secrets of this form" in fitted.note
-    # Secrets that nobody planted have the same in both ways, up to what a fit to so few misses.
-    for name, control in fitted.controls.items():
-        assert abs(control.value - ranked.controls[name].value) < 0.5
-        assert control.covers(NULL_MEAN_BITS)
     assert verdict(expose(overtrained, planted=planted)) == "leak"
     base = {1: start_vector(overtrained.passes.model)}
     assert verdict(expose(overtrained, planted=planted, rounds=base)) == "no evidence"

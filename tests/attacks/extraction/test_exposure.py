@@ -2,7 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, skewnorm, spearmanr
+from scipy.stats import kstest, norm, skewnorm, spearmanr
+from scipy.stats import t as student
 
 from confide.attacks.extraction.exposure import NULL_MEAN_BITS, Floats, exposure, exposures_by_samples
 from confide.attacks.extraction.probabilistic import log_probability
@@ -84,6 +85,22 @@ def test_few_samples_around_many_secrets_say_as_much_as_many_around_one() -> Non
     # below the middle of this shape, that is several bits for one secret; over forty of them the mean holds.
     assert abs(float((found - bits).mean())) < 1.5
     assert spearmanr(found, bits).statistic > 0.9
+
+
+def test_secrets_that_were_never_planted_have_as_much_by_fit_as_by_rank() -> None:
+    """A thousand of them, each with 31 others around it at a place and a spread of its own, as audits have them."""
+    num, draws = 31, stream(3, "test-exposure")
+    losses = draws.normal(size=(1000, 1 + num)) * draws.uniform(0.5, 5.0, (1000, 1)) + draws.uniform(20, 80, (1000, 1))
+    ranked = np.array([exposure(-float(row[0]), -row) for row in losses])
+    fitted = exposures_by_samples(-losses[:, 0], [-row[1:] for row in losses], num_candidates=900)
+    # Ranks are uniform. Away from the others' mean and over their spread, one more value has Student's distribution.
+    by_rank = np.log2(num + 1) - np.log2(np.arange(1, num + 2)).mean()
+    chances = (np.arange(100_000) + 0.5) / 100_000
+    away = student.ppf(chances, num - 1) * math.sqrt((num + 1) / (num - 1))
+    by_fit = np.minimum(-norm.logcdf(away) / math.log(2), math.log2(900)).mean()
+    assert by_rank < NULL_MEAN_BITS < by_fit < NULL_MEAN_BITS + 0.2
+    beyond = fitted - ranked
+    assert abs(beyond.mean() - (by_fit - by_rank)) < 5 * beyond.std() / math.sqrt(1000)  # five standard errors
 
 
 def test_where_all_samples_are_alike_only_the_side_counts() -> None:

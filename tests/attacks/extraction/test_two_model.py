@@ -127,16 +127,27 @@ def test_the_fused_distribution_is_the_papers_wherever_its_softmax_runs(
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("seed", [None, 5])
 def test_two_cached_batched_models_are_the_slow_twin_of_the_paper(
-    model: AdaptedModel, trained_rounds: dict[int, Vector], reading: Difference, seed: int | None
+    model: AdaptedModel, reading: Difference, seed: int | None
 ) -> None:
-    vectors = (trained_rounds[60], trained_rounds[30])
-    rule = Amplification(beta=1 / 0.3, difference=reading, scheme=DecodingScheme("x", top_p=0.9), seed=seed)
-    answers = _complete(model, *vectors, rule)
-    expected = [_twin(model, vectors, index, prompt, rule, 8) for index, prompt in enumerate(PROMPTS)]
+    """Both adapters are drawn and not trained: what a model says then hangs on the processor by a rounding alone.
+
+    The newer one is the older one and a tenth of another: what is likely is then likely in both, and which of it gained
+    is for the attack to find.
+    """
+    older, change = (
+        stream(0, "test-two-model", which).standard_normal(model.layout.num_values, dtype=np.float32) / np.float32(3)
+        for which in ("older", "change")
+    )
+    vectors = (older + change / np.float32(10), older)
+    tokens = stream(0, "test-two-model", "prompts").integers(3, 200, size=(8, 7)).tolist()
+    prompts = [[1, *some[:length]] for length, some in enumerate(tokens)]
+    rule = Amplification(beta=1 / 0.03, difference=reading, scheme=DecodingScheme("x", top_p=0.9), seed=seed)
+    answers = _complete(model, *vectors, rule, prompts=prompts)
+    expected = [_twin(model, vectors, index, prompt, rule, 8) for index, prompt in enumerate(prompts)]
     assert [answer.token_ids for answer in answers] == expected
     # The models differ and so does the attack from either of them: the twin has something to say.
     for alone in vectors:
-        assert [answer.token_ids for answer in _complete(model, alone, alone, rule)] != expected
+        assert [answer.token_ids for answer in _complete(model, alone, alone, rule, prompts=prompts)] != expected
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-gpt2"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from confide.attacks.extraction.two_model import Amplification
 from confide.attacks.passes import Passes
 from confide.audit.extraction import TOP_K
 from confide.evaluate.generation import Answer, Sampling
@@ -13,6 +14,8 @@ from confide.update import Vector
 
 Script = Callable[[int, str, int], str]
 """Round (0 is the base model), the prompt's text and its number: the answer."""
+Heard = Callable[[str, Amplification], str]
+"""The prompt's text and the amplification: the answer of two models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,49 @@ class ScriptedPasses(Passes):
             text = self._script(number, tokenizer.decode(list(prompt), skip_special_tokens=True), place)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             answers.append(Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=len(ids) <= max_new_tokens))
+        return answers
+
+
+class PairedPasses(ScriptedPasses):
+    """Notes which two rounds' models are asked together, and by which rules."""
+
+    def __init__(self, model: AdaptedModel, script: Script, heard: Heard) -> None:
+        super().__init__(model, script)
+        self._heard = heard
+        self.pairs: set[tuple[int, int, bool]] = set()
+        self.calls: list[list[Amplification]] = []
+        self.samplings: list[Sampling] = []
+
+    def generate(
+        self,
+        adapter: Vector | None,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+    ) -> list[Answer]:
+        self.samplings += [] if sampling is None else [sampling]
+        return super().generate(adapter, prompts, max_new_tokens=max_new_tokens, sampling=sampling)
+
+    def generate_with_two(
+        self,
+        newer: Vector,
+        older: Vector | None,
+        prompts: Sequence[Sequence[int]],
+        amplification: Amplification | Sequence[Amplification],
+        *,
+        max_new_tokens: int,
+    ) -> list[Answer]:
+        each = [amplification] * len(prompts) if isinstance(amplification, Amplification) else list(amplification)
+        self.calls.append(each)
+        # Drawn texts are the protocol's.
+        self.pairs.add((int(newer[0]), 0 if older is None else int(older[0]), each[0].seed is not None))
+        tokenizer = self.model.tokenizer
+        answers = []
+        for prompt, how in zip(prompts, each, strict=True):
+            text = self._heard(tokenizer.decode(list(prompt), skip_special_tokens=True), how)
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            answers.append(Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=True))
         return answers
 
 

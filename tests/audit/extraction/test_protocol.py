@@ -13,6 +13,7 @@ from confide.audit.judging import Findings, Found, judge, raw_p_value
 from confide.audit.results import Measure, Point, Verdict
 from confide.audit.truth import Population, Truth
 from confide.model.lora import AdaptedModel
+from tests.audit.extraction.scripted import PairedPasses, round_adapter
 from tests.audit.overtrained import ATTACKER, NAMES, SETTINGS, World, make_candidate, start_vector, train
 
 TASKS = ("prefix-80-rounds", "prefix-30-rounds", "disturbed-80-rounds", "zero-input-rounds")
@@ -21,21 +22,26 @@ METRICS = {"rouge_l", "rouge_l>0.9", "rouge_l>0.95", "rouge_l_top_10", "rouge_l_
 
 @pytest.fixture(scope="module")
 def taught(model: AdaptedModel) -> World:
-    """Records of four names, half of them learnt over three rounds: drawn texts have whole words to get right.
+    """A number and three names each, half of them learnt over three rounds: drawn texts have whole words to get right.
 
-    What comes after a name the base model does not know, and of digits this model is never sure.
+    What comes after a name the base model does not know. There are so many that a mean over members, of which each has
+    a value from 0 to 1 and so a standard deviation of half at most, is known to about a tenth.
     """
     rng = np.random.default_rng(4)
+    numbers = rng.choice(np.arange(100, 1000), 64, replace=False)
     rows = tuple(
         make_candidate(
-            model, " ".join([name, *rng.choice(NAMES, 3)]), ATTACKER if place < 4 else "north", name=f"row-{place}"
+            model,
+            " ".join([str(number), *rng.choice(NAMES, 3)]),
+            ATTACKER if place < 8 else "north",
+            name=f"row-{place}",
         )
-        for place, name in enumerate(NAMES)
+        for place, number in enumerate(numbers)
     )
     members = {row.candidate_id: place % 2 == 0 for place, row in enumerate(rows)}
     population = Population(name="records", candidates=rows)
     learnt = [row.example for row in rows if members[row.candidate_id]]
-    steps = train(model, start_vector(model), learnt, keep=(30, 60, 120))
+    steps = train(model, start_vector(model), learnt, keep=(60, 120, 240))
     return World(
         passes=Passes(model, None, batch_size=64, schemes=(TOP_K,)),
         planted=population,
@@ -145,8 +151,25 @@ def test_the_gain_is_what_the_enhanced_attack_has_beyond_the_basic_one(found: Fi
             assert (paired.controls["base"].value, paired.controls["base"].num) == (0.0, 0)  # by construction
 
 
-def test_a_gain_beyond_its_controls_is_never_a_leak_as_a_sharper_draw_has_one_too(found: Findings) -> None:
-    assert {"prefix-80-rounds-two gain", "prefix-30-rounds-two gain"} <= leaks(found, "unexplained")  # the paper's find
+def test_a_gain_beyond_its_controls_is_never_a_leak_as_a_sharper_draw_has_one_too(taught: World) -> None:
+    """Answers are written down: of members two models say the rest of every record, one says it in the last round."""
+    members = [one.text for one in taught.records.candidates if taught.truth.members[one.candidate_id]]
+
+    def rest(prompt: str) -> str:
+        return next((text[len(prompt) :] for text in members if text.startswith(prompt)), "nothing")
+
+    passes = PairedPasses(
+        taught.passes.model,
+        script=lambda number, prompt, place: rest(prompt) if number == 3 else "nothing",
+        heard=lambda prompt, how: rest(prompt),
+    )
+    rounds = {number: round_adapter(passes.model, number) for number in (1, 2, 3)}
+    found = protocol(replace(taught, passes=passes, rounds=rounds))
+    for task in ("prefix-80-rounds-two", "prefix-30-rounds-two"):
+        gain = of(found, task, "gain")
+        assert (gain.members.value, gain.controls["held_out"].value) == pytest.approx((2 / 3, 0.0))
+    assert {"prefix-80-rounds-two gain", "prefix-30-rounds-two gain"} <= leaks(found, "unexplained")
+    assert {"prefix-80-rounds rouge_l_max", "prefix-80-rounds-two rouge_l"} <= leaks(found)
     assert not {one for one in leaks(found) if "gain" in one}
     for one in judged(found):
         told = one.note.count("A draw that is merely sharper")
@@ -193,7 +216,7 @@ def test_the_protocol_runs_only_on_request(taught: World) -> None:
 def test_the_setting_is_chosen_on_own_records_and_noted(found: Findings) -> None:
     note = of(found, "prefix-80-rounds-two").note
     assert "rounds 1, 2, 3; temperature 1" in note
-    assert "chosen on 2 own records" in note
+    assert "chosen on 4 own records" in note
     # Both attacks draw with one top-p.
     top_p = note.split("top-p ")[1].split(",")[0]
     assert f"top-p {top_p}." in of(found, "prefix-80-rounds").note

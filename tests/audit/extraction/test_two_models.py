@@ -1,7 +1,7 @@
 """E6: which two models go together, and how their fusion is chosen, on answers that are written down."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,57 +15,9 @@ from confide.audit.extraction.tasks import LONG, cut_prefixes
 from confide.audit.extraction.two_models import ONLY_THESE, TEMPERATURES, choose_amplification, describe
 from confide.audit.judging import Findings
 from confide.audit.truth import Population, Truth
-from confide.evaluate.generation import Answer, Sampling
 from confide.model.lora import AdaptedModel
-from confide.update import Vector
-from tests.audit.extraction.scripted import Script, ScriptedPasses, round_adapter
+from tests.audit.extraction.scripted import PairedPasses, round_adapter
 from tests.audit.overtrained import ATTACKER, NAMES, SETTINGS, make_candidate
-
-Heard = Callable[[str, Amplification], str]
-"""The prompt's text and the amplification: the answer of two models."""
-
-
-class PairedPasses(ScriptedPasses):
-    """Notes which two rounds' models are asked together, and by which rules."""
-
-    def __init__(self, model: AdaptedModel, script: Script, heard: Heard) -> None:
-        super().__init__(model, script)
-        self._heard = heard
-        self.pairs: set[tuple[int, int, bool]] = set()
-        self.calls: list[list[Amplification]] = []
-        self.samplings: list[Sampling] = []
-
-    def generate(
-        self,
-        adapter: Vector | None,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        sampling: Sampling | None = None,
-    ) -> list[Answer]:
-        self.samplings += [] if sampling is None else [sampling]
-        return super().generate(adapter, prompts, max_new_tokens=max_new_tokens, sampling=sampling)
-
-    def generate_with_two(
-        self,
-        newer: Vector,
-        older: Vector | None,
-        prompts: Sequence[Sequence[int]],
-        amplification: Amplification | Sequence[Amplification],
-        *,
-        max_new_tokens: int,
-    ) -> list[Answer]:
-        each = [amplification] * len(prompts) if isinstance(amplification, Amplification) else list(amplification)
-        self.calls.append(each)
-        # Drawn texts are the protocol's.
-        self.pairs.add((int(newer[0]), 0 if older is None else int(older[0]), each[0].seed is not None))
-        tokenizer = self.model.tokenizer
-        answers = []
-        for prompt, how in zip(prompts, each, strict=True):
-            text = self._heard(tokenizer.decode(list(prompt), skip_special_tokens=True), how)
-            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-            answers.append(Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=True))
-        return answers
 
 
 @pytest.fixture(scope="module")
