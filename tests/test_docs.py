@@ -13,12 +13,12 @@ import seal
 import typer
 from typer.testing import CliRunner
 
+from confide.agreed import opening_threshold
 from confide.audit.epsilon_bounds import Claim
 from confide.audit.epsilon_gate import check_epsilon_asked, parse_epsilon_condition
 from confide.audit.epsilons import epsilon_bounds
 from confide.audit.membership import EPSILON_SCORES
 from confide.audit.told import Told
-from confide.build import opening_threshold
 from confide.build.data import build_flipped
 from confide.cli.main import app
 from confide.config.load import load_config

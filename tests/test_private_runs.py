@@ -10,10 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from confide import federate
+from confide.agreed import most_values_sent, opening_threshold
 from confide.auditor import AuditRequest, audit_run
-from confide.build import opening_threshold
 from confide.build.privacy import build_privacy
-from confide.build.sealing import most_values_sent
 from confide.cli.train import resume_command, train
 from confide.config.schema import Config
 from confide.errors import (

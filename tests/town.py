@@ -26,7 +26,8 @@ from confide.privacy.plan import NoPrivacy
 from confide.privacy.releases import MemoryReleases
 from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity
-from confide.round import RoundNotes, RoundResult, open_federation, run_round
+from confide.round import RoundResult, open_federation, run_round
+from confide.round_record import RoundNotes
 from confide.seal.adder import ModularAdder
 from confide.seal.onetime import OneTimeClient
 from confide.seal.plain import PlainClient, PlainServer

@@ -13,7 +13,8 @@ from confide.files import sync_tree
 from confide.parties.client import Client
 from confide.parties.server import Server, ServerState
 from confide.records import RoundRecord
-from confide.round import RoundNotes, RoundResult, open_federation, run_round
+from confide.round import RoundResult, open_federation, run_round
+from confide.round_record import RoundNotes, carry_epsilon
 from confide.run import RunDirectory
 from confide.seal.scheme import ClientSealing
 from confide.tracking.tracker import Tracker
@@ -168,29 +169,17 @@ def _one_round(
 def _save(
     federation: Federation, result: RoundResult, folder: Path, began: float, earlier: RoundRecord | None
 ) -> RoundRecord:
-    """Writes a round into its folder and gives its record, with the time that writing took.
-
-    Who did not upload in this round has spent its epsilon all the same: the record before this one has the most so far.
-    """
+    """Writes a round into its folder and gives its record, with the time that writing took."""
     saving = time.perf_counter()
     save_state(folder, writer=federation.writer, server=result.state, clients=federation.clients)
     sync_tree(folder)
     now = time.perf_counter()
     seconds = dict(result.record.seconds) | {"save": now - saving, "total": now - began}
-    record = replace(
-        result.record,
-        seconds=seconds,
-        epsilon=_most(earlier.epsilon if earlier else None, result.record.epsilon),
-        client_epsilon=_most(earlier.client_epsilon if earlier else None, result.record.client_epsilon),
-    )
+    record = replace(carry_epsilon(result.record, earlier), seconds=seconds)
     figures = {client.name: client.figures for client in federation.clients}
     diagnostics = [replace(one, training=figures[one.client]) if one.training else one for one in result.diagnostics]
     save_record(folder, record, diagnostics)
     return record
-
-
-def _most(*spent: float | None) -> float | None:
-    return max((one for one in spent if one is not None), default=None)
 
 
 def _spent(federation: Federation) -> dict[str, float]:

@@ -5,6 +5,7 @@ Where a body has several parts, `pack_parts` puts them together. Nothing is unpi
 is checked before it is used.
 
     server                                           client
+    OfferRequest      a run's terms            ->    OfferReply         what it brings (between organisations)
     JoinRequest                                ->    JoinReply          where it stands
     TrainRequest                               ->    TrainReply         its sealed update, a share of its key per peer
     SignRequest       the list of members      ->    SignReply          "I am in it, and it is right"
@@ -12,6 +13,7 @@ is checked before it is used.
     OpenRequest       the sealed sum, shares   ->    OpenReply          the digest of the next global adapter
     StateRequest      for who was away         ->    StateReply         the global state, encrypted for them
     CatchUpRequest    that state               ->    JoinReply
+    FinishRequest     the run is over          ->    FinishReply        (between organisations)
 
 Schemes without a key per round skip SignRequest and ReleaseRequest.
 """
@@ -257,6 +259,59 @@ class CatchUpRequest(Message):
     counted: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfferRequest(Message):
+    """Server to a node: take part in this run, on these terms?
+
+    The body's parts: "config", the configuration as TOML, and "roster", as `Roster.to_json` gives it. The run's id is
+    computed from both and `nonce`, so that whatever is signed for the run is signed for these terms.
+
+    Attributes:
+        nonce: random, of the run, in hexadecimal.
+        challenge: random, of this request, in hexadecimal: an answer to another one proves nothing.
+    """
+
+    kind: ClassVar[int] = 14
+
+    nonce: str
+    challenge: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfferReply(Message):
+    """Node to server: yes, under this name.
+
+    The body's parts: "layout", of the adapter, as JSON, and "adapter", what PEFT's adapter_config.json says.
+
+    Attributes:
+        client: its name in the roster.
+        proof: the client's signature under run, challenge and name, in hexadecimal.
+        base_digest: of the base model's weights.
+    """
+
+    kind: ClassVar[int] = 15
+
+    client: str
+    proof: str
+    base_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishRequest(Message):
+    """Server to client: the run is over after `round_number` rounds."""
+
+    kind: ClassVar[int] = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishReply(Message):
+    """Client to server: it keeps nothing for this run any more but the adapters."""
+
+    kind: ClassVar[int] = 17
+
+    client: str
+
+
 for _message_type in (
     JoinRequest,
     JoinReply,
@@ -271,6 +326,10 @@ for _message_type in (
     StateRequest,
     StateReply,
     CatchUpRequest,
+    OfferRequest,
+    OfferReply,
+    FinishRequest,
+    FinishReply,
 ):
     _TYPE_OF_KIND[_message_type.kind] = _message_type
 
@@ -281,6 +340,35 @@ def decode(data: bytes) -> Message:
     Raises:
         MessageError: as `Message.from_bytes`.
     """
+    message_type, named, start = _decode_head(data)
+    make: Callable[..., Message] = message_type
+    return make(**named, body=data[start:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """What a message is about, without its body."""
+
+    kind: type[Message]
+    run: str
+    round_number: int
+
+
+def read_heading(data: bytes) -> Heading:
+    """Reads what a message is about; its body is not copied.
+
+    Raises:
+        MessageError: as `Message.from_bytes`.
+    """
+    message_type, named, _ = _decode_head(data)
+    run, round_number = named["run"], named["round_number"]
+    assert isinstance(run, str)  # as their types were checked
+    assert isinstance(round_number, int)
+    return Heading(kind=message_type, run=run, round_number=round_number)
+
+
+def _decode_head(data: bytes) -> tuple[type[Message], dict[str, object], int]:
+    """A message's type, its named fields, and where its body starts."""
     if len(data) < _HEAD.size:
         raise MessageError(f"expected a message of at least {_HEAD.size} bytes, got {len(data)}")
     magic, version, kind, header_bytes, body_bytes = _HEAD.unpack_from(data)
@@ -292,9 +380,9 @@ def decode(data: bytes) -> Message:
         raise MessageError(f"message of {len(data)} bytes announces {header_bytes} + {body_bytes} bytes of content")
     if kind not in _TYPE_OF_KIND:
         raise MessageError(f"unknown message kind {kind}")
-    message_type: Callable[..., Message] = _TYPE_OF_KIND[kind]
-    named = _read_header(data[_HEAD.size : _HEAD.size + header_bytes], _TYPE_OF_KIND[kind])
-    return message_type(**named, body=data[_HEAD.size + header_bytes :])
+    message_type = _TYPE_OF_KIND[kind]
+    start = _HEAD.size + header_bytes
+    return message_type, _read_header(data[_HEAD.size : start], message_type), start
 
 
 def _read_header(header: bytes, message_type: type[Message]) -> dict[str, object]:

@@ -21,7 +21,8 @@ class RoundRecord:
             differential privacy, where no client tells it.
         held_out_loss: mean over clients, by target tokens, of the new global adapter's loss on their held-out data;
             None when it was not measured in this round.
-        update_norm: L2 norm of the step that the global adapter made.
+        update_norm: L2 norm of the step that the global adapter made; None where every client had reported it to a
+            server that was restarted before it had written it down.
         bytes_up: sum over clients of all bytes sent to the server.
         bytes_down: sum over clients of all bytes received from it.
         seconds: wall seconds by phase: "train" (waiting for updates), of which "local" was local training itself,
@@ -50,7 +51,7 @@ class RoundRecord:
     learning_rate: float
     loss: float | None
     held_out_loss: float | None
-    update_norm: float
+    update_norm: float | None
     bytes_up: int
     bytes_down: int
     seconds: Mapping[str, float]

@@ -16,80 +16,31 @@ it takes part again. A loss that is not finite stops the run: going on without t
 """
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
-import numpy as np
-
-from confide.errors import (
-    MessageError,
-    NonFiniteLossError,
-    PrivacyBudgetError,
-    RoundFailedError,
-    RunError,
-    SaturationError,
-)
+from confide.asking import NO_ANSWER, Wire
+from confide.errors import RoundFailedError, RunError, SaturationError
 from confide.global_state import GlobalState
 from confide.membership.memberlist import MemberList
 from confide.messages import (
     MAX_WIDENINGS,
     JoinReply,
-    Message,
     OpenReply,
     ReleaseReply,
     SignReply,
     StateReply,
     TrainReply,
 )
+from confide.parties.opening import Opening
 from confide.parties.server import RoundPlan, Server, ServerState, Upload
 from confide.records import ClientDiagnostics, RoundRecord
+from confide.round_record import Clock, RoundNotes, make_record
 from confide.transport.base import Transport
 
 _logger = logging.getLogger(__name__)
-
-STOPPING: Mapping[str, type[RunError]] = {
-    error.__name__: error for error in (NonFiniteLossError, SaturationError, PrivacyBudgetError)
-}
-"""Failures of one client that stop the run: going on without it would hide a wrong setting, or a spent budget.
-
-A `SaturationError` does so only once the range of the round cannot be widened any more.
-"""
-
-NO_ANSWER = "no answer"
-
-_Answer = TypeVar("_Answer", bound=Message)
-_Read = TypeVar("_Read")
-Inspector = Callable[[RoundPlan, Mapping[str, Upload]], float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundNotes:
-    """What the record says that the server does not find out itself.
-
-    Attributes:
-        learning_rate: of a round's local training, by round number.
-        sealing: scheme and profile.
-        is_sealed: whether the server is kept from reading updates.
-        server_reads: whether the clients give the server each round's global state.
-        sparsity: share of an update's coordinates that do not travel, by round number.
-        privacy: the formal guarantee, in words.
-        warnings: what a user should know of the protection, a sentence each.
-        inspect: gives the inexactness of averaging LoRA's factors from plaintext updates; None where that is exact or
-            the updates are sealed.
-    """
-
-    learning_rate: Callable[[int], float]
-    sealing: str
-    is_sealed: bool
-    server_reads: bool
-    sparsity: Callable[[int], float]
-    privacy: str
-    warnings: tuple[str, ...] = ()
-    inspect: Inspector | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +57,23 @@ class RoundResult:
     shared: GlobalState | None
 
 
-def run_round(server: Server, transport: Transport, state: ServerState, notes: RoundNotes) -> RoundResult:
+def run_round(
+    server: Server,
+    transport: Transport,
+    state: ServerState,
+    notes: RoundNotes,
+    *,
+    keep: Callable[[Opening], None] | None = None,
+) -> RoundResult:
     """Runs the next round.
+
+    Args:
+        server: plans, checks and adds.
+        transport: carries messages.
+        state: the server's, before the round.
+        notes: for the record.
+        keep: called once the members' key is released and before the sum is opened: from then on the round can be
+            finished by `open_round`, and clients may have finished it already.
 
     Returns:
         The server's next state, the record, and what clients told about themselves.
@@ -121,38 +87,80 @@ def run_round(server: Server, transport: Transport, state: ServerState, notes: R
             `MAX_WIDENINGS` doublings.
         PrivacyBudgetError: the round would cost a client more than was planned.
     """
-    wire, clock = _Wire(transport), _Clock()
+    opening = close_round(server, transport, state, notes)
+    if keep is not None:
+        keep(opening)
+    return open_round(server, transport, opening, notes)
+
+
+def close_round(server: Server, transport: Transport, state: ServerState, notes: RoundNotes) -> Opening:
+    """The round until its sum can be opened: train, seal, agree on the members, add, release the key."""
+    wire, clock = Wire(transport), Clock()
     state = bring_up_to_date(server, wire, state)
     plan = server.plan(state)
-
     delivered, failures = train_and_seal(server, wire, plan, state.signatures)
     clock.lap("train")
     members, signatures, uploads, failures = agree_on_members(server, wire, plan, delivered, failures)
     total = server.add(plan, members, uploads)
+    inexactness = notes.inspect(plan, uploads) if notes.inspect is not None else None
     clock.lap("aggregate")
     released = release_key(server, wire, members, signatures, uploads, state)
-    opened, not_opened = open_sum(server, wire, plan, members, total, released, uploads, state)
-    after, not_opened = server.agree(plan, state, members, opened, not_opened)
+    clock.lap("release")
+    return Opening(
+        before=state,
+        plan=plan,
+        members=members,
+        total=total,
+        released=released,
+        delivered=delivered,
+        failures=failures,
+        inexactness=inexactness,
+        bytes_up=wire.bytes_up,
+        bytes_down=wire.bytes_down,
+        seconds=clock.seconds,
+    )
+
+
+def open_round(
+    server: Server,
+    transport: Transport,
+    opening: Opening,
+    notes: RoundNotes,
+    *,
+    opened_before: Mapping[str, OpenReply] | None = None,
+) -> RoundResult:
+    """The rest of the round: open the sum, agree on the next global state, record.
+
+    Args:
+        server: checks.
+        transport: carries messages.
+        opening: what opens the sum; only clients in `opening.before.current` are asked.
+        notes: for the record.
+        opened_before: reports of clients that have opened the sum already, for a round that is taken up again.
+    """
+    wire, clock = Wire(transport), Clock()
+    opened, not_opened = open_sum(server, wire, opening)
+    opened = {**(opened_before or {}), **opened}
+    after, not_opened = server.agree(opening.plan, opening.before, opening.members, opened, not_opened)
     opened = {client: reply for client, reply in opened.items() if client in after.current}
     shared = read_state(server, wire, after) if notes.server_reads else None
     clock.lap("open")
-
-    record = _record(plan, members, uploads, opened, failures | not_opened, after, notes, wire, clock)
-    record = replace(record, epsilon=_spent(delivered, "epsilon"), client_epsilon=_spent(delivered, "client_epsilon"))
+    delivered = opening.delivered
     diagnostics = tuple(
         ClientDiagnostics(
             client=client,
-            weight=members.weights.get(client, 0.0),
+            weight=opening.members.weights.get(client, 0.0),
             training=delivered[client].metrics if client in delivered else {},
             opening=opened[client].metrics if client in opened else {},
         )
         for client in server.clients
     )
+    record = make_record(opening, opened, not_opened, after, notes, wire, clock.seconds)
     return RoundResult(state=after, record=record, diagnostics=diagnostics, shared=shared)
 
 
 def train_and_seal(
-    server: Server, wire: "_Wire", plan: RoundPlan, signatures: Mapping[str, str]
+    server: Server, wire: Wire, plan: RoundPlan, signatures: Mapping[str, str]
 ) -> tuple[dict[str, Upload], dict[str, str]]:
     """Has the cohort train and seal; where an update does not fit into the range, all again in twice that range.
 
@@ -182,7 +190,7 @@ def train_and_seal(
 
 
 def agree_on_members(
-    server: Server, wire: "_Wire", plan: RoundPlan, uploads: Mapping[str, Upload], failures: Mapping[str, str]
+    server: Server, wire: Wire, plan: RoundPlan, uploads: Mapping[str, Upload], failures: Mapping[str, str]
 ) -> tuple[MemberList, dict[str, str], dict[str, Upload], dict[str, str]]:
     """Has every listed member sign one list; who does not is left out, and the others sign a shorter one.
 
@@ -208,7 +216,7 @@ def agree_on_members(
 
 def release_key(
     server: Server,
-    wire: "_Wire",
+    wire: Wire,
     members: MemberList,
     signatures: Mapping[str, str],
     uploads: Mapping[str, Upload],
@@ -230,24 +238,16 @@ def release_key(
     return released
 
 
-def open_sum(
-    server: Server,
-    wire: "_Wire",
-    plan: RoundPlan,
-    members: MemberList,
-    total: bytes,
-    released: Mapping[str, bytes],
-    uploads: Mapping[str, Upload],
-    state: ServerState,
-) -> tuple[dict[str, OpenReply], dict[str, str]]:
+def open_sum(server: Server, wire: Wire, opening: Opening) -> tuple[dict[str, OpenReply], dict[str, str]]:
     """Has the clients open the sum: with a few shares more than are needed, and where that fails, with all there are.
 
     Returns:
         The reports of who opened it, and why the others did not.
     """
-    ask = partial(wire.ask, kind=OpenReply, read=partial(server.check_opened, plan))
+    members, total, released, uploads = opening.members, opening.total, opening.released, opening.uploads
+    ask = partial(wire.ask, kind=OpenReply, read=partial(server.check_opened, opening.plan))
     enough = server.enough_to_open(released)
-    opened, failures = ask(server.open_requests(members, total, enough, uploads, state.current))
+    opened, failures = ask(server.open_requests(members, total, enough, uploads, opening.before.current))
     refused = frozenset(client for client, reason in failures.items() if reason != NO_ANSWER)
     if refused and len(enough) < len(released):
         again, refusals = ask(server.open_requests(members, total, released, uploads, refused))
@@ -256,7 +256,7 @@ def open_sum(
     return opened, failures
 
 
-def read_state(server: Server, wire: "_Wire", state: ServerState) -> GlobalState:
+def read_state(server: Server, wire: Wire, state: ServerState) -> GlobalState:
     """Reads the global state, which the configuration lets the server have.
 
     Raises:
@@ -273,17 +273,35 @@ def read_state(server: Server, wire: "_Wire", state: ServerState) -> GlobalState
 def open_federation(server: Server, transport: Transport) -> ServerState:
     """Asks everybody where they stand and makes the server's first state from it.
 
+    Raises:
+        RoundFailedError: nobody answered.
+        RunError: see `state_of`.
+    """
+    return state_of(join_all(server, transport))
+
+
+def join_all(server: Server, transport: Transport) -> dict[str, JoinReply]:
+    """Asks everybody where they stand.
+
+    Raises:
+        RoundFailedError: nobody answered.
+    """
+    joined, failures = Wire(transport).ask(server.join_requests(0), JoinReply, read=server.check_joined)
+    if not joined:
+        reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failures.items()))
+        raise RoundFailedError(f"no client answered. {reasons}")
+    return joined
+
+
+def state_of(joined: Mapping[str, JoinReply]) -> ServerState:
+    """Makes the server's state from where the clients say they stand.
+
     What most clients report is the present state, so that one of them cannot pretend that the run is further; whoever
     holds another one catches up before it trains.
 
     Raises:
-        RoundFailedError: nobody answered.
         RunError: no state is held by more clients than any other.
     """
-    joined, failures = _Wire(transport).ask(server.join_requests(0), JoinReply, read=server.check_joined)
-    if not joined:
-        reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failures.items()))
-        raise RoundFailedError(f"no client answered. {reasons}")
     held = Counter((reply.round_number, reply.adapter_digest) for reply in joined.values())
     (present, count), *others = held.most_common()
     if any(number == count for _, number in others):
@@ -301,151 +319,41 @@ def open_federation(server: Server, transport: Transport) -> ServerState:
     )
 
 
-def bring_up_to_date(server: Server, wire: "_Wire", state: ServerState) -> ServerState:
-    """Hands the global state to clients that missed a round; who still cannot follow stays out of the cohort's sum."""
+def bring_up_to_date(server: Server, wire: Wire, state: ServerState) -> ServerState:
+    """Hands the global state to clients that missed a round; who still cannot follow stays out of the cohort's sum.
+
+    Those that are away are asked where they stand, and nothing more: a state is encrypted for who can take it.
+    """
+    behind = [client for client in server.clients if client not in state.current]
+    if not behind:
+        return state
+    requests = server.join_requests(state.round_number)
+    joined, _ = wire.ask({client: requests[client] for client in behind}, JoinReply, read=server.check_joined)
+    state = _with(state, {client: reply for client, reply in joined.items() if _follows(state, reply)})
     for source in sorted(state.current):
-        behind = [client for client in server.clients if client not in state.current]
+        behind = [client for client in joined if client not in state.current]
         if not behind:
             break
         request = {source: server.state_request(state, behind)}
         handed, _ = wire.ask(request, StateReply, read=partial(server.check_handed, state))
         if source not in handed:
             continue
-        requests = server.catch_up_requests(state, source, handed[source], behind)
-        caught_up, _ = wire.ask(requests, JoinReply, read=server.check_joined)
-        follows = {client for client, reply in caught_up.items() if reply.adapter_digest == state.adapter_digest}
-        sizes = {client: caught_up[client].num_examples for client in follows}
-        state = replace(
-            state,
-            current=state.current | follows,
-            num_examples={**sizes, **state.num_examples},
-            signatures={**state.signatures, **{client: caught_up[client].signature for client in follows}},
-            counted=state.counted - follows,
-        )
+        states = server.catch_up_requests(state, source, handed[source], behind)
+        caught_up, _ = wire.ask(states, JoinReply, read=server.check_joined)
+        state = _with(state, {client: reply for client, reply in caught_up.items() if _follows(state, reply)})
     return state
 
 
-@dataclass
-class _Wire:
-    """Sends requests, decodes replies, counts bytes, and turns whatever goes wrong into a reason by client."""
-
-    transport: Transport
-    bytes_down: int = 0
-    bytes_up: int = 0
-
-    def ask(
-        self,
-        requests: Mapping[str, bytes],
-        kind: type[_Answer],
-        read: Callable[[str, _Answer], _Read],
-    ) -> tuple[dict[str, _Read], dict[str, str]]:
-        """Gives what `read` makes of the valid answers, and the reasons why the others are missing.
-
-        Raises:
-            RunError: a client met what must stop the run.
-        """
-        answers: dict[str, _Read] = {}
-        failures = dict.fromkeys(requests, NO_ANSWER)
-        self.bytes_down += sum(map(len, requests.values()))
-        for reply in self.transport.exchange(requests):
-            self.bytes_up += len(reply.body)
-            if reply.error_kind in STOPPING:
-                raise STOPPING[reply.error_kind](f"client {reply.client}: {reply.error}")
-            try:
-                if reply.error_kind:
-                    raise MessageError(f"{reply.error_kind}: {reply.error}")
-                answer = read(reply.client, kind.from_bytes(reply.body))
-            except RunError as error:
-                failures[reply.client] = str(error)
-                _logger.warning("client %s is left out: %s", reply.client, error)
-                continue
-            answers[reply.client] = answer
-            del failures[reply.client]
-        return answers, failures
+def _follows(state: ServerState, reply: JoinReply) -> bool:
+    return (reply.round_number, reply.adapter_digest) == (state.round_number, state.adapter_digest)
 
 
-@dataclass
-class _Clock:
-    """Wall seconds by phase."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _began: float = field(default_factory=time.perf_counter)
-
-    def lap(self, phase: str) -> None:
-        """Ends a phase."""
-        now = time.perf_counter()
-        self.seconds[phase] = now - self._began
-        self._began = now
-
-
-def _record(
-    plan: RoundPlan,
-    members: MemberList,
-    uploads: Mapping[str, Upload],
-    opened: Mapping[str, OpenReply],
-    failures: Mapping[str, str],
-    after: ServerState,
-    notes: RoundNotes,
-    wire: _Wire,
-    clock: _Clock,
-) -> RoundRecord:
-    def spent(answers: Mapping[str, Upload] | Mapping[str, OpenReply], figure: str) -> float:
-        return sum(answer.metrics.get(figure, 0.0) for answer in answers.values())
-
-    factor_error = notes.inspect(plan, uploads) if notes.inspect is not None else None
-    first = next(iter(opened.values())).metrics
-    return RoundRecord(
-        round_number=plan.round_number,
-        cohort=plan.cohort,
-        members=tuple(members.weights),
-        failures=dict(failures),
-        learning_rate=notes.learning_rate(plan.round_number),
-        loss=_loss(uploads, members),
-        held_out_loss=_held_out_loss(opened),
-        update_norm=first["step_norm"],
-        bytes_up=wire.bytes_up,
-        bytes_down=wire.bytes_down,
-        seconds=clock.seconds
-        | {"local": spent(uploads, "seconds"), "seal": spent(uploads, "seal_seconds")}
-        | {"unseal": spent(opened, "open_seconds"), "evaluate": spent(opened, "evaluate_seconds")},
-        sealing=notes.sealing,
-        is_sealed=notes.is_sealed,
-        server_reads=notes.server_reads or not notes.is_sealed,
-        num_values=members.num_values,
-        sparsity=notes.sparsity(plan.round_number),
-        saturated=max(upload.metrics.get("saturated", 0.0) for upload in uploads.values()),
-        privacy=notes.privacy,
-        epsilon=None,
-        adapter_digest=after.adapter_digest,
-        factor_error=None if factor_error is None else _relative(factor_error, first.get("product_change", 0.0)),
+def _with(state: ServerState, joined: Mapping[str, JoinReply]) -> ServerState:
+    """The state with clients that hold it now."""
+    return replace(
+        state,
+        current=state.current | joined.keys(),
+        num_examples={**{client: reply.num_examples for client, reply in joined.items()}, **state.num_examples},
+        signatures={**state.signatures, **{client: reply.signature for client, reply in joined.items()}},
+        counted=state.counted - joined.keys(),
     )
-
-
-def _spent(delivered: Mapping[str, Upload], what: str) -> float | None:
-    """What a guarantee has cost those who uploaded, in the sum or not."""
-    told = [upload.metrics[what] for upload in delivered.values() if what in upload.metrics]
-    return max(told, default=None)
-
-
-def _loss(uploads: Mapping[str, Upload], members: MemberList) -> float | None:
-    told = [(uploads[client].metrics.get("loss"), weight) for client, weight in members.weights.items()]
-    losses = [(loss, weight) for loss, weight in told if loss is not None]
-    return _mean(losses) if len(losses) == len(told) else None
-
-
-def _held_out_loss(opened: Mapping[str, OpenReply]) -> float | None:
-    measured = [
-        (reply.metrics["held_out_loss"], reply.metrics["held_out_targets"])
-        for reply in opened.values()
-        if "held_out_loss" in reply.metrics
-    ]
-    return _mean(measured) if measured else None
-
-
-def _relative(error: float, change: float) -> dict[str, float]:
-    return {"absolute": error, "relative": error / change if change > 0 else 0.0}
-
-
-def _mean(weighted: list[tuple[float, float]]) -> float:
-    values, weights = zip(*weighted, strict=True)
-    return float(np.average(values, weights=weights))

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 
 def derive_seed(seed: int, purpose: str, *parts: str | int) -> int:
@@ -40,6 +39,8 @@ def torch_stream(seed: int, purpose: str, *parts: str | int) -> Iterator[None]:
 
     Dropout layers can only draw from torch's global generator; this gives it a named seed and puts the old state back.
     """
+    import torch  # here, as who only needs names and numbers should not wait for it
+
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive_seed(seed, purpose, *parts))

@@ -18,6 +18,10 @@ from confide.errors import LayoutMismatchError, NonFiniteUpdateError
 
 Vector = npt.NDArray[np.float32]
 
+_MAX_SLOTS = 1 << 16
+_MAX_DIMENSIONS = 4
+_MAX_SIZE = 1 << 40
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
@@ -57,8 +61,33 @@ class Layout:
     @cached_property
     def digest(self) -> str:
         """SHA-256 in hexadecimal over names, order and shapes: equal digests mean equal layouts."""
-        description = json.dumps([[slot.name, list(slot.shape)] for slot in self.slots], separators=(",", ":"))
-        return hashlib.sha256(description.encode()).hexdigest()
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Names and shapes in order, for a party that has no model."""
+        return json.dumps([[slot.name, list(slot.shape)] for slot in self.slots], separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Layout":
+        """Reads what `to_json` wrote, from anybody.
+
+        Raises:
+            LayoutMismatchError: it is something else, or larger than any adapter.
+        """
+        try:
+            listed = json.loads(text)
+            slots = tuple(Slot(name=name, shape=tuple(shape)) for name, shape in listed)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise LayoutMismatchError("a layout from another party cannot be read") from error
+        is_sound = 0 < len(slots) <= _MAX_SLOTS and all(
+            isinstance(slot.name, str)
+            and 0 < len(slot.shape) <= _MAX_DIMENSIONS
+            and all(type(size) is int and 0 < size <= _MAX_SIZE for size in slot.shape)
+            for slot in slots
+        )
+        if not is_sound or sum(slot.size for slot in slots) > _MAX_SIZE:
+            raise LayoutMismatchError("a layout from another party has slots that no adapter has")
+        return cls(slots)
 
     @cached_property
     def _slices(self) -> Mapping[str, slice]:

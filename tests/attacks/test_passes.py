@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from confide.aggregate.travelling import Average, travelling_slots
 from confide.attacks import passes as passes_module
 from confide.attacks import token_reader
 from confide.attacks.decoding import DecodingScheme
@@ -21,7 +22,7 @@ from confide.data.examples import TokenizedExample
 from confide.errors import DataError, LayoutMismatchError, NonFiniteLossError, NonFiniteUpdateError, UsageError
 from confide.evaluate.generation import Sampling, generate_answers
 from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, Average, LoraSettings, attach_lora, travelling_slots
+from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream
 from confide.update import Layout, Slot, Vector

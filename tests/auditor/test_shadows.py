@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confide.aggregate.travelling import travelling_slots
 from confide.attacks.candidates import Candidate
 from confide.attacks.passes import Passes
 from confide.attacks.view import View
@@ -28,7 +29,7 @@ from confide.auditor.shadows import ShadowModels, ShadowRound, ShadowTraining, s
 from confide.build import build_model
 from confide.config.load import parse_config
 from confide.errors import NonFiniteLossError, RunDirectoryError, UsageError
-from confide.model.lora import AdaptedModel, travelling_slots
+from confide.model.lora import AdaptedModel
 from confide.train.local import LocalResult, LocalSettings, LocalTrainer
 from confide.train.optimizer import OptimizerSettings
 from tests.audit.overtrained import NAMES, make_candidate, make_model, start_vector

@@ -8,9 +8,9 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from confide.agreed import most_values_sent
 from confide.build.model import build_model
 from confide.build.privacy import build_privacy
-from confide.build.sealing import most_values_sent
 from confide.canaries.canary_clients import canary_client_names
 from confide.cli.privacy import privacy_command
 from confide.config.load import load_config

@@ -8,9 +8,10 @@ import torch
 from peft import PeftModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from confide.aggregate.travelling import travelling_slots
 from confide.errors import ModelError
 from confide.model.load import BaseModel, load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora, travelling_slots
+from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
 from confide.model.lora_targets import linear_modules
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream

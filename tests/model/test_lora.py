@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel, get_peft_model_state_dict
 
+from confide.aggregate.travelling import travelling_slots
 from confide.errors import LayoutMismatchError, ModelError, StorageError
 from confide.model.adapter_files import read_adapter
 from confide.model.load import BaseModel, load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora, travelling_slots
+from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
 from confide.model.lora_targets import Targets
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream

@@ -11,12 +11,12 @@ import pytest
 from confide.errors import ConfideError, MessageError, RosterError, SealError, SecretKeyError
 from confide.membership.identity import Identity
 from confide.membership.ledger import MemoryLedger
-from confide.membership.memberlist import Entry, MemberList
+from confide.membership.memberlist import MOST_DILUTION, Entry, MemberList
 from confide.membership.release import statement_of_release
 from confide.membership.roster import SIGNATURE_BYTES, Roster
 from confide.membership.statements import member_list_statement
 from confide.parties import key_holder
-from confide.parties.key_holder import MOST_DILUTION, Expected, KeyHolder
+from confide.parties.key_holder import Expected, KeyHolder
 from confide.seal.adder import ModularAdder
 from confide.seal.onetime import OneTimeClient
 from confide.seal.plain import PlainClient, PlainRound

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from confide.aggregate.travelling import travelling_slots
 from confide.data.examples import TokenizedExample
 from confide.errors import NonFiniteLossError, RunInterrupted
 from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora, travelling_slots
+from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
 from confide.train.local import (
     LocalResult,
     LocalSettings,

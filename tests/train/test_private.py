@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from confide.aggregate.travelling import Average, travelling_slots
 from confide.data.examples import TokenizedExample
 from confide.errors import ConfigError, ModelError, NonFiniteLossError, RunInterrupted
 from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, Average, LoraSettings, attach_lora, travelling_slots
+from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
 from confide.model.tiny import TINY_MODELS
 from confide.privacy.coins import bernoulli
 from confide.privacy.gaussian import gaussian_noise

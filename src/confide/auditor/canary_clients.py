@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from confide.aggregate.travelling import travelling_slots
 from confide.attacks.view import View
 from confide.audit.canary_clients import ClientClaim, audit_canary_clients
 from confide.audit.judging import Findings
 from confide.auditor.adapters import Adapters
 from confide.canaries.canary_clients import canary_client_names
 from confide.config.schema import Config
-from confide.model.lora import travelling_slots
 from confide.plural import plural
 from confide.update import Layout
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from confide.aggregate.travelling import travelling_slots
 from confide.attacks.candidates import Candidate
 from confide.attacks.membership.seen import Shadows
 from confide.attacks.passes import Passes
@@ -29,7 +30,7 @@ from confide.build import local_settings
 from confide.config.schema import Config
 from confide.data.examples import TokenizedExample
 from confide.errors import NonFiniteLossError, RunDirectoryError, UsageError
-from confide.model.lora import AdaptedModel, travelling_slots
+from confide.model.lora import AdaptedModel
 from confide.seeds import derive_seed, stream
 from confide.train.local import LocalSettings, LocalTrainer
 from confide.train.schedule import round_learning_rate

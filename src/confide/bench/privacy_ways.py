@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from confide.aggregate.travelling import travelling_slots
 from confide.bench.ghost_steps import GhostSteps
 from confide.bench.plain_pass import rows_in_order
 from confide.bench.privacy_work import PRIVATE_WAYS, WAYS, PassTime, PrivacyWork
@@ -21,7 +22,7 @@ from confide.bench.process import read_examples
 from confide.data.examples import TokenizedExample
 from confide.errors import UsageError
 from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora, travelling_slots
+from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
 from confide.privacy.coins import bernoulli
 from confide.privacy.gaussian import gaussian_noise
 from confide.privacy.randomness import OsRandomness

@@ -3,12 +3,13 @@
 Configuration stops here. What is built takes plain arguments.
 """
 
+from confide.build.client import ClientMaker, build_optimizer, local_settings
 from confide.build.data import build_examples, build_flipped, build_records, build_template, build_tokenizer
-from confide.build.federation import build_federation, build_optimizer, describe_protection, local_settings
+from confide.build.federation import build_federation, describe_protection
 from confide.build.model import apply_threads, build_model
-from confide.build.sealing import opening_threshold
 
 __all__ = [
+    "ClientMaker",
     "apply_threads",
     "build_examples",
     "build_federation",
@@ -20,5 +21,4 @@ __all__ = [
     "build_tokenizer",
     "describe_protection",
     "local_settings",
-    "opening_threshold",
 ]

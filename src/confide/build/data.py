@@ -1,6 +1,7 @@
 """From a configuration to records, templates and examples."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from confide.canaries.coins import Flipped, flip_coins
 from confide.canaries.plan import CoinPlan
@@ -49,6 +50,31 @@ def build_flipped(config: Config) -> Flipped:
     return flip_coins(clients, settings, reserved_tokens=_reserved_tokens(config))
 
 
+def build_own_records(config: Config, client: str) -> ClientRecords:
+    """Reads the data of one client that is alone with it: where rows name their clients, those that are its own.
+
+    The division into trained and held-out records is that of `build_records`, which goes by each client alone.
+
+    Raises:
+        DataError: as `load_records`; or no row is the client's, or only some rows name a client.
+    """
+    records = _records(config)
+    unnamed = sum(record.client is None for record in records)
+    if 0 < unnamed < len(records):
+        raise DataError(
+            f"{unnamed} of {len(records)} rows name no client (data.client_column): name one in all of them, or in none"
+        )
+    if unnamed:
+        records = [replace(record, client=client) for record in records]
+    own = [record for record in records if record.client == client]
+    if not own:
+        raise DataError(
+            f"none of the {len(records)} rows is of client {client}: the column data.client_column names others. Give "
+            "the rows this name, leave the column out, or set data.client_column to another one"
+        )
+    return _divided(config, own)[0]
+
+
 def _reserved_tokens(config: Config) -> tuple[str, ...]:
     """Vocabulary tokens for the canaries that need some; none where there are no such canaries."""
     if "reserved" not in config.audit.canaries:
@@ -56,10 +82,10 @@ def _reserved_tokens(config: Config) -> tuple[str, ...]:
     return find_reserved_tokens(load_tokenizer(config.model.base))
 
 
-def _divide(config: Config) -> list[ClientRecords]:
+def _divided(config: Config, records: Sequence[Record]) -> list[ClientRecords]:
     data = config.data
-    clients = partition_records(
-        _records(config),
+    return partition_records(
+        records,
         scheme=data.partition,
         seed=config.run.seed,
         num_clients=data.clients,
@@ -70,6 +96,10 @@ def _divide(config: Config) -> list[ClientRecords]:
         max_rows_per_client=data.max_rows_per_client,
         held_out=data.held_out,
     )
+
+
+def _divide(config: Config) -> list[ClientRecords]:
+    clients = _divided(config, _records(config))
     for key, wanted in [
         ("federation.min_clients", config.federation.min_clients),
         ("federation.clients_per_round", config.federation.clients_per_round),

@@ -11,10 +11,7 @@ from confide.files import remove_temporaries
 from confide.membership.ledger import FileLedger, MemoryLedger, ReleaseLedger
 from confide.membership.roster import Roster
 from confide.membership.tried import TriedSums
-from confide.model.lora import travelling_slots
 from confide.parties.state import FilePending, MemoryPending, PendingStore
-from confide.prune.plan import Pruning
-from confide.prune.schedules import ConstantSparsity, RampSparsity, SparsitySchedule, scaled_ramp
 from confide.seal.adder import ModularAdder
 from confide.seal.onetime import OneTimeClient
 from confide.seal.parallel import SealingWorkers
@@ -23,8 +20,6 @@ from confide.seal.profiles import get_profile
 from confide.seal.published import PublishedClient, PublishedServer, new_published_keys
 from confide.seal.scheme import ClientSealing, ServerSealing
 from confide.seal.shared import SharedClient, new_shared_keys
-from confide.seeds import stream
-from confide.update import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,31 +28,6 @@ class SealingPair:
 
     client: ClientSealing
     server: ServerSealing
-
-
-def opening_threshold(config: Config, num_clients: int) -> int:
-    """How many clients open a sum together, and sign for an adapter that one of them takes over.
-
-    With noise on the update it is so many that a coalition that the noise is sized for cannot have two lists of one
-    round opened: the difference of their sums could be one client's update, under its own share of the noise alone.
-
-    Raises:
-        ConfigError: it is not more than half of the clients, is too few against that coalition, or is more than there
-            are.
-    """
-    coalition = config.privacy.coalition if config.privacy.hides_clients else 0
-    fewest = (num_clients + coalition) // 2 + 1  # 2 * fewest - num_clients > coalition
-    threshold = config.seal.threshold or fewest
-    if not fewest <= threshold <= num_clients:
-        against = f" and half of a coalition of {coalition} (privacy.coalition)" if coalition else ""
-        raise ConfigError(
-            f"seal.threshold is {threshold}, expected more than half of the {num_clients} clients{against} and at most "
-            f"all: {fewest} to {num_clients}. Leave it out to take {fewest}."
-            if fewest <= num_clients
-            else f"no threshold of {num_clients} clients withstands a coalition of {coalition}. Lower "
-            "privacy.coalition, or have more clients."
-        )
-    return threshold
 
 
 def build_sealing(config: Config, roster: Roster, threshold: int) -> SealingPair:
@@ -104,38 +74,6 @@ def _check_room(config: Config, num_clients: int, max_clients: int) -> None:
             f'seal.scheme is "{config.seal.scheme}", whose sums hold at most {max_clients} clients, and the data has '
             f"{num_clients}. Put clients together, or use fewer."
         )
-
-
-def most_values_sent(config: Config, layout: Layout) -> int:
-    """How many coordinates of an adapter travel in the round in which most do."""
-    pruning = build_pruning(config)
-    return max(
-        pruning.num_kept(travelling_slots(layout, config.lora.average, number).num_values, number)
-        for number in range(1, config.federation.rounds + 1)
-    )
-
-
-def build_pruning(config: Config) -> Pruning:
-    """The pruning by its mask and schedule."""
-    prune = config.prune
-    schedules: Mapping[str, Callable[[], SparsitySchedule]] = {
-        "constant": lambda: ConstantSparsity(target=prune.sparsity),
-        "ramp": lambda: RampSparsity(
-            start_round=prune.ramp_start,
-            end_round=prune.ramp_end,
-            initial_sparsity=prune.initial_sparsity,
-            target=prune.sparsity,
-        ),
-        "scaled-ramp": lambda: scaled_ramp(
-            config.federation.rounds, initial_sparsity=prune.initial_sparsity, target=prune.sparsity
-        ),
-    }
-    return Pruning(
-        kind=prune.mask,
-        schedule=schedules[prune.schedule](),
-        exploration=prune.exploration,
-        rng=lambda round_number: stream(config.run.seed, "mask", round_number),
-    )
 
 
 def build_ledger(private: Path | None, point: int) -> ReleaseLedger:

@@ -110,8 +110,8 @@ def privacy_command(
 
 def _num_values(settings: "Config") -> int:
     """How many of the adapter's values travel in a round, at most."""
+    from confide.agreed import most_values_sent
     from confide.build import build_model
-    from confide.build.sealing import most_values_sent
 
     return most_values_sent(settings, build_model(settings).layout)
 

@@ -13,6 +13,7 @@ from pydantic import model_validator
 from confide.config.sections import (
     AuditSection,
     DataSection,
+    DeploySection,
     EvaluateSection,
     FederationSection,
     LoraSection,
@@ -40,6 +41,7 @@ class Config(Section):
     seal: SealSection = SealSection()
     privacy: PrivacySection = PrivacySection()
     audit: AuditSection = AuditSection()
+    deploy: DeploySection = DeploySection()
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:

@@ -20,6 +20,14 @@ DIGEST_BYTES = 32
 MAX_RUN_BYTES = 128
 MAX_ROUND = 2**32 - 1
 MAX_VALUES = 2**63 - 1
+MOST_DILUTION = 256
+"""Largest ratio of a round's reference weight to the lower median of its members' weights.
+
+Sealed values are multiplied by weight / reference weight and then rounded: with a larger ratio one member, or a server,
+could make the others' updates vanish in rounding, and the sum would be nearly one member's own. At 256 at least half of
+the members keep at least 8 of the 16 bits of the profile "compact". The median, as one member's own weight does not
+move it far; of two, the smaller.
+"""
 
 _VERSION = 1
 HEX_DIGEST = re.compile("[0-9a-f]{64}")

@@ -59,6 +59,19 @@ def envelope_statement(context: bytes, ciphertext: bytes) -> bytes:
     return _statement("envelope", context, ciphertext)
 
 
+def presence_statement(*, run: str, challenge: str, roster_digest: bytes, sender: str) -> bytes:
+    """What a client signs to say: it is me that answers this challenge, for this run."""
+    return _statement("presence", run, challenge, roster_digest, sender)
+
+
+def run_commitment(*, config: bytes, roster_digest: bytes, nonce: str) -> str:
+    """The id of a run between organisations: 64 hexadecimal digits that stand for its terms.
+
+    Whoever was offered other terms computes another id, and no signature of one run is valid in another.
+    """
+    return hashlib.sha256(_statement("run", config, roster_digest, nonce)).hexdigest()
+
+
 def identity_statement(*, name: str, signing_key: bytes, envelope_key: bytes) -> bytes:
     """What the fingerprint of a public identity is computed from."""
     return _statement("identity", name, signing_key, envelope_key)

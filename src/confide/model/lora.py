@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +22,12 @@ from transformers import PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from confide.errors import ModelError
-from confide.model.adapter_files import write_adapter
+from confide.model.adapter_files import adapter_json, write_adapter
 from confide.model.full_rank import WholeMatrix, num_inputs
 from confide.model.load import BaseModel
 from confide.model.lora_targets import Targets, resolve_targets
 from confide.seeds import stream, torch_stream
 from confide.update import Layout, Slot, Vector
-
-Average = Literal["freeze-a", "factors", "alternate"]
 
 _ADAPTER = "default"
 
@@ -221,9 +218,15 @@ class AdaptedModel:
             LayoutMismatchError: the vector does not fit the layout.
             StorageError: a file could not be written.
         """
-        description = self.module.peft_config[_ADAPTER].to_dict()
-        description |= {"base_model_name_or_path": self.base.reference, "inference_mode": True}
-        write_adapter(folder, self.layout, vector, description)
+        write_adapter(folder, self.layout, vector, self._description())
+
+    def describe(self) -> str:
+        """What adapter_config.json says of any adapter of this model, as JSON."""
+        return adapter_json(self._description())
+
+    def _description(self) -> dict[str, object]:
+        description: dict[str, object] = self.module.peft_config[_ADAPTER].to_dict()
+        return description | {"base_model_name_or_path": self.base.reference, "inference_mode": True}
 
     def _identity_matrices(self) -> dict[str, npt.NDArray[np.float32]]:
         """A of every layer of full rank; layers of one size share theirs."""
@@ -265,25 +268,6 @@ def attach_lora(base: BaseModel, settings: LoraSettings, *, seed: int) -> Adapte
     if not settings.full_rank:  # whose start, the identities and zeros, is there already
         adapted.write(_initial_vector(adapted.layout, seed))
     return adapted
-
-
-def travelling_slots(layout: Layout, average: Average, round_number: int) -> Layout:
-    """Gives the slots that are trained and sent in a round; all others stay as they are.
-
-    The mean of products is not the product of means: averaging A and B of clients separately is inexact, unless one
-    of them is the same everywhere.
-
-    Args:
-        layout: of the whole adapter.
-        average: "freeze-a": B only, A stays at its start, the mean is exact. "factors": both, inexact. "alternate":
-            B in rounds 1, 3, 5, ... and A in rounds 2, 4, 6, ...: exact in each, and both learn. B has to go first:
-            while it is zero, A's gradient is zero.
-        round_number: counted from 1.
-    """
-    if average == "factors":
-        return layout
-    factor = "lora_A" if average == "alternate" and round_number % 2 == 0 else "lora_B"
-    return layout.select(slot.name for slot in layout if f".{factor}." in slot.name)
 
 
 def _lora_config(base: BaseModel, settings: LoraSettings) -> LoraConfig:

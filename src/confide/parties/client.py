@@ -87,6 +87,8 @@ class Client:
         store: keeps what is pending, for a client that is restarted between upload and opening.
         kept: keeps what it released in a round, for one that is asked for the round again; another place than `store`.
         releases: counts what this client's guarantee must answer for.
+        keep: called with the state that it goes on with, before it does: for a client whose state must be on its own
+            disk by then.
         on_step: called with the client's name after each local step; may raise to stop. Under a guarantee it is told no
             loss (NaN), as the server is not.
         recorder: keeps what this client sends and opens, where the run is recorded for an audit.
@@ -107,6 +109,7 @@ class Client:
         store: PendingStore,
         kept: PendingStore,
         releases: Releases,
+        keep: Callable[[ClientState], None] | None = None,
         on_step: Callable[[str, StepReport], None] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -120,6 +123,7 @@ class Client:
         self._privacy = privacy
         self._evaluate = evaluate
         self._store = store
+        self._keep = keep
         self._releases = KeptReleases(owner=f"{run} {self.name}", plan=privacy, store=kept, releases=releases)
         self._training = RoundTraining(
             client=self.name,
@@ -332,9 +336,7 @@ class Client:
             metrics=to_floats(metrics),
         ).to_bytes()
         # Last, when nothing can fail any more: a client that cannot report has not moved on.
-        self._store.save(None)
-        self._releases.forget_earlier(number)
-        self.state = replace(own, shared=shared)
+        self._go_on(replace(own, shared=shared))
         return reply
 
     def _hand_over(self, request: StateRequest) -> Message:
@@ -372,11 +374,16 @@ class Client:
         shared = GlobalState.from_bytes(data, state.shared.layout)
         if (shared.digest, shared.round_number) != (request.adapter_digest, request.round_number):
             raise AgreementError(f"client {self.name} was handed a global state that does not match its digest")
-        settled = self.settled(counted=request.counted)
-        self._store.save(None)
-        self._releases.forget_earlier(shared.round_number)
-        self.state = replace(settled, shared=shared)
+        self._go_on(replace(self.settled(counted=request.counted), shared=shared))
         return self._join()
+
+    def _go_on(self, state: ClientState) -> None:
+        """Takes a state; killed in the middle, it starts again from the one or from the other, never from parts."""
+        if self._keep is not None:
+            self._keep(state)
+        self._store.save(None)
+        self._releases.forget_earlier(state.shared.round_number)
+        self.state = state
 
     def _payload(self) -> Payload:
         """Of the round after the state this client holds."""

@@ -17,21 +17,12 @@ from confide.membership.envelope import open_envelope, seal_envelope
 from confide.membership.groupkey import combine_key_parts, decrypt_for_group, encrypt_for_group, new_key_part
 from confide.membership.identity import Identity
 from confide.membership.ledger import ReleaseLedger
-from confide.membership.memberlist import Entry, MemberList
+from confide.membership.memberlist import MOST_DILUTION, Entry, MemberList
 from confide.membership.release import check_release, share_context, statement_of_release
 from confide.membership.roster import SIGNATURE_BYTES, Roster
 from confide.membership.statements import adapter_statement, envelope_context, member_list_statement
 from confide.membership.tried import TriedSums
 from confide.seal.scheme import ClientSealing, SealContext, SealingRound
-
-MOST_DILUTION = 256
-"""Largest ratio of a round's reference weight to the lower median of its members' weights.
-
-Sealed values are multiplied by weight / reference weight and then rounded: with a larger ratio one member, or a server,
-could make the others' updates vanish in rounding, and the sum would be nearly one member's own. At 256 at least half of
-the members keep at least 8 of the 16 bits of the profile "compact". The median, as one member's own weight does not
-move it far; of two, the smaller.
-"""
 
 _SHARE, _GROUP, _STATE = "share", "group", "state"
 

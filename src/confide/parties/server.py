@@ -35,6 +35,8 @@ from confide.messages import (
     pack_parts,
     unpack_parts,
 )
+from confide.parties.bodies import BodyStore, MemoryBodies
+from confide.parties.requests import Requests
 from confide.seal.scheme import ServerSealing
 from confide.seeds import stream
 from confide.update import Layout
@@ -140,6 +142,7 @@ class Server:
         shape: of what a client seals, by round number.
         weight: of a client in the mean, by its number of training examples.
         is_private: whether clients tell what a guarantee has cost, and not their loss.
+        bodies: where sealed updates wait until they are added; in memory if not given.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class Server:
         weight: Callable[[int], float],
         sealing: ServerSealing,
         is_private: bool = False,
+        bodies: BodyStore | None = None,
     ) -> None:
         self.run = run
         self.clients = roster.names
@@ -169,6 +173,7 @@ class Server:
         self._shape = shape
         self._weight = weight
         self._sealing = sealing
+        self._bodies = bodies or MemoryBodies()
         self._told = ("epsilon",) if is_private else ("loss", "seconds")
         recipients = self.clients if sealing.needs_release else ()
         self._envelopes = frozenset(f"{what} {to}" for what in ENVELOPES for to in recipients)
@@ -252,7 +257,7 @@ class Server:
         return Upload(
             entry=Entry(client=client, weight=weight, key_id=reply.key_id, upload_digest=digest),
             limit=reply.limit,
-            bodies=bodies,
+            bodies=self._bodies.keep(client, bodies),
             envelopes=envelopes,
             metrics=reply.metrics,
         )
@@ -348,10 +353,11 @@ class Server:
         signatures: Mapping[str, str],
         uploads: Mapping[str, Upload],
         current: frozenset[str],
-    ) -> dict[str, bytes]:
+    ) -> Requests:
         """Hands every client that is up to date the signed list, and the envelopes that members addressed to it."""
-        return {
-            client: ReleaseRequest(
+
+        def request(client: str) -> bytes:
+            return ReleaseRequest(
                 run=self.run,
                 round_number=members.round_number,
                 signatures=dict(signatures),
@@ -361,9 +367,8 @@ class Server:
                     | _addressed(ENVELOPES[1], client, members, uploads)
                 ),
             ).to_bytes()
-            for client in self.clients
-            if client in current
-        }
+
+        return Requests([client for client in self.clients if client in current], request)
 
     def read_release(self, members: MemberList, client: str, reply: ReleaseReply) -> bytes:
         """Checks that a released share is signed for this list; what is in it only clients can read.
@@ -399,22 +404,26 @@ class Server:
         released: Mapping[str, bytes],
         uploads: Mapping[str, Upload],
         current: frozenset[str],
-    ) -> dict[str, bytes]:
-        """Sends the sealed sum, and what opens it, to every client that holds the state before this round."""
+    ) -> Requests:
+        """Sends the sealed sum, and what opens it, to every client that holds the state before this round.
+
+        The sum stands last: what is the same for all is then the same bytes, counted from the end.
+        """
         shares = {f"release {client}": share for client, share in released.items()}
-        return {
-            client: OpenRequest(
+
+        def request(client: str) -> bytes:
+            return OpenRequest(
                 run=self.run,
                 round_number=members.round_number,
                 body=pack_parts(
-                    {"members": members.to_bytes(), "sum": total}
+                    {"members": members.to_bytes()}
                     | shares
                     | (_addressed(ENVELOPES[1], client, members, uploads) if released else {})
+                    | {"sum": total}
                 ),
             ).to_bytes()
-            for client in self.clients
-            if client in current
-        }
+
+        return Requests([client for client in self.clients if client in current], request)
 
     def check_opened(self, plan: RoundPlan, client: str, reply: OpenReply) -> OpenReply:
         """Checks a client's report on the opened sum.
@@ -505,20 +514,21 @@ class Server:
 
     def catch_up_requests(
         self, state: ServerState, source: str, parts: Mapping[str, bytes], behind: Sequence[str]
-    ) -> dict[str, bytes]:
+    ) -> Requests:
         """Hands the global state to clients that are behind, each with the key that the source addressed to it."""
-        return {
-            client: CatchUpRequest(
+
+        def request(client: str) -> bytes:
+            return CatchUpRequest(
                 run=self.run,
                 round_number=state.round_number,
                 adapter_digest=state.adapter_digest,
                 source=source,
                 signatures=dict(state.signatures),
                 counted=client in state.counted,
-                body=pack_parts({"state": parts.get("state", b""), "key": parts.get(f"to {client}", b"")}),
+                body=pack_parts({"key": parts.get(f"to {client}", b""), "state": parts.get("state", b"")}),
             ).to_bytes()
-            for client in behind
-        }
+
+        return Requests(list(behind), request)
 
     def _check_sender(
         self, round_number: int, client: str, reply: TrainReply | SignReply | ReleaseReply | OpenReply | StateReply

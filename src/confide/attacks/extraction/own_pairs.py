@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from confide.aggregate.travelling import travelling_slots
 from confide.attacks.extraction.generated import Decoder, decode_tokens
 from confide.attacks.extraction.own_prefix import num_tokens_before
 from confide.attacks.extraction.recogniser import Recogniser
 from confide.attacks.passes import Passes
 from confide.data.examples import TokenizedExample
-from confide.model.lora import travelling_slots
 from confide.update import Vector
 
 MOST_PAIRS = 16
