@@ -37,7 +37,8 @@ PLACES = {
     "dp_accounting": {"confide.privacy.accounting"},
     "seal": {"confide.seal.ring"},
     "tenseal": {"confide.seal.published"},
-    "cryptography": {"confide.membership.", "confide.seal.commonpoly"},
+    "flwr": {"confide.transport.flower", "confide.flower_app"},
+    "cryptography": {"confide.membership.", "confide.seal.commonpoly", "confide.deploy.certificates"},
     "typer": {"confide.cli."},
     "rich": {"confide.cli."},
 }
@@ -75,14 +76,17 @@ def test_a_heavy_or_optional_package_is_imported_only_in_its_place(package: str)
     assert strays == []
 
 
-def test_private_keys_are_used_in_one_module_which_the_servers_side_cannot_import() -> None:
-    """The rest of the package takes public keys and signatures; .importlinter keeps the server from this module."""
+def test_private_keys_of_members_are_used_in_one_module_which_the_servers_side_cannot_import() -> None:
+    """The rest of the package takes public keys and signatures; .importlinter keeps the server from this module.
+
+    The keys of `confide.deploy.certificates` are those of connections: they sign and open nothing of a run.
+    """
     users = [
         module_name(path)
         for path in MODULES
         if any(re.search("PrivateKey|private_key", name) for name in imported_names(path))
     ]
-    assert users == ["confide.membership.identity"]
+    assert users == ["confide.deploy.certificates", "confide.membership.identity"]
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
@@ -120,7 +124,17 @@ def heavy_modules_after(code: str) -> set[str]:
     return set(finished.stdout.splitlines()[-1].removeprefix("loaded:").split())
 
 
-@pytest.mark.parametrize("code", ["import confide", "import confide.cli.main", "import confide.bench.training"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import confide",
+        "import confide.cli.main",
+        "import confide.bench.training",
+        "import confide.deploy.relay",
+        "import confide.deploy.processes",
+        "import confide.flower_app",
+    ],
+)
 def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
     assert heavy_modules_after(code) == set()
 

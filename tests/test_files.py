@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from confide.errors import StorageError
-from confide.files import atomic_folder, point_link, remove_temporaries, sha256_of_file, sole_maker, write_atomic
+from confide.files import (
+    atomic_folder,
+    point_link,
+    remove_temporaries,
+    sha256_of_file,
+    sole_maker,
+    write_atomic,
+    write_new,
+)
 
 
 def full_disk(descriptor: int) -> None:
@@ -29,6 +37,23 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypat
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_has_its_mode_and_never_replaces_another(tmp_path: Path) -> None:
+    path = tmp_path / "a.key"
+    write_new(path, b"one", mode=0o600)
+    with pytest.raises(FileExistsError):
+        write_new(path, b"two", mode=0o600)
+    assert path.read_bytes() == b"one"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_that_a_full_disk_cuts_off_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(StorageError, match=r"cannot write .*a\.key: No space left on device"):
+        write_new(tmp_path / "a.key", b"one", mode=0o600)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@
     │   ├── RunDirectoryError      the run directory: it exists, is missing, or belongs to another run
     │   ├── RosterError            the roster: who takes part, with which public keys
     │   ├── KeyFileError           a file with secret keys
+    │   ├── DeployFolderError      the folder of a server or a member of a deployment
     │   └── MissingExtraError      an optional dependency is not installed
     └── RunError                   exit code 1: the run could not go on; what is saved stays saved
         ├── MessageError           bytes that are no message of ours
@@ -18,7 +19,9 @@
         ├── SaturationError        too many values lie outside the range that sealing carries
         ├── SecretKeyError         a secret key was asked for what it must not do
         ├── AgreementError         the clients' global adapters differ
+        ├── PolicyError            a run asks for more than a member's own policy allows
         ├── RoundFailedError       fewer clients than `min_clients` delivered
+        ├── DeployError            a process of a deployment did not start, died, or does not answer
         └── StorageError           a file could not be written
     RunInterrupted                 Ctrl-C: stopped cleanly at a step, resumable (exit code 130)
 
@@ -61,6 +64,10 @@ class RosterError(UsageError):
 
 class KeyFileError(UsageError):
     """A file with secret keys is missing, unreadable, too open, or the passphrase is wrong."""
+
+
+class DeployFolderError(UsageError):
+    """A deployment folder is missing, lacks a file, is open to others, or holds something else."""
 
 
 class MissingExtraError(UsageError):
@@ -110,8 +117,16 @@ class AgreementError(RunError):
     """Clients that opened the same sum computed different global adapters."""
 
 
+class PolicyError(RunError):
+    """What a server offers or asks for lies outside what a member's own policy file allows."""
+
+
 class RoundFailedError(RunError):
     """Fewer clients than `min_clients` delivered a valid update."""
+
+
+class DeployError(RunError):
+    """A process of a deployment did not start, died, or does not answer."""
 
 
 class StorageError(RunError):

@@ -45,6 +45,39 @@ def write_atomic(path: Path, content: bytes | str, *, mode: int = 0o666) -> None
         raise storage_error(path, error) from error
 
 
+def write_new(path: Path, content: bytes, *, mode: int) -> None:
+    """Writes a file that was not there before, in one step.
+
+    Args:
+        path: of the file.
+        content: what it holds.
+        mode: who may read and write it, less what the umask takes away.
+
+    Guarantees:
+        - What is at `path` already is never replaced: unlike a rename, the link that makes the file appear fails then.
+
+    Raises:
+        FileExistsError: there is something at `path`.
+        StorageError: it cannot be written.
+    """
+    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor, not a path
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            path.hardlink_to(temporary)
+        finally:
+            temporary.unlink()
+        _sync(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yields a temporary folder that becomes `path` when the body ends without an error.

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from confide.cli.main import app
 
 GROUPS = {"": "confide train confide.toml", "models": "confide models list", "bench": "confide bench training"}
-GROUPS |= {"keys": "confide keys new north"}
+GROUPS |= {"keys": "confide keys new north", "deploy": "confide deploy init server"}
 
 
 def show_help(*words: str) -> Result:

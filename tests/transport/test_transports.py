@@ -1,16 +1,67 @@
 """Laws of every transport; a new transport is tested by being listed."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from flwr.app import Context, Message, RecordDict
 
+from confide.deploy.relay import serve
 from confide.errors import MessageError, RunInterrupted
+from confide.flower_app import client
 from confide.transport.base import Transport
+from confide.transport.flower import FlowerTransport
 from confide.transport.inprocess import InProcessTransport
+from tests.transport.fake_grid import FakeGrid
 
 Handlers = Mapping[str, Callable[[bytes], bytes]]
-TRANSPORTS: dict[str, Callable[[Handlers], Transport]] = {"inprocess": InProcessTransport}
-transports = pytest.mark.parametrize("name", TRANSPORTS)
+
+
+@contextmanager
+def worker(handle: Callable[[bytes], bytes]) -> Iterator[Path]:
+    """A node's worker in a thread; gives the path of its socket."""
+    is_over = threading.Event()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "worker"
+        thread = threading.Thread(target=serve, args=(path, handle), kwargs={"is_stopped": is_over.is_set})
+        thread.start()
+        try:
+            while not path.exists():
+                assert thread.is_alive()
+            yield path
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def answer_as_client_app(socket: Path, message: Message) -> Message:
+    return client(message, Context(1, message.metadata.dst_node_id, {"socket": str(socket)}, RecordDict(), {}))
+
+
+def flower(handlers: Handlers, stack: ExitStack) -> Transport:
+    """All of it but Flower's own processes: transport, client app, socket, worker."""
+    nodes = {name: number for number, name in enumerate(handlers, start=1)}
+    sockets = {name: stack.enter_context(worker(handle)) for name, handle in handlers.items()}
+    grid = FakeGrid({number: partial(answer_as_client_app, sockets[name]) for name, number in nodes.items()})
+    transport = FlowerTransport(grid, seconds=lambda request: 30.0)
+    transport.introduce(nodes)
+    return transport
+
+
+TRANSPORTS: dict[str, Callable[[Handlers, ExitStack], Transport]] = {
+    "inprocess": lambda handlers, stack: InProcessTransport(handlers),
+    "flower": flower,
+}
+
+
+@pytest.fixture(params=TRANSPORTS)
+def make(request: pytest.FixtureRequest, flower_task: None) -> Iterator[Callable[[Handlers], Transport]]:
+    with ExitStack() as stack:
+        yield lambda handlers: TRANSPORTS[request.param](handlers, stack)
 
 
 def fails(error: BaseException) -> Callable[[bytes], bytes]:
@@ -20,9 +71,8 @@ def fails(error: BaseException) -> Callable[[bytes], bytes]:
     return handler
 
 
-@transports
-def test_every_request_gets_its_clients_reply(name: str) -> None:
-    transport = TRANSPORTS[name]({"a": lambda request: request + b"A", "b": lambda request: b"B" + request})
+def test_every_request_gets_its_clients_reply(make: Callable[[Handlers], Transport]) -> None:
+    transport = make({"a": lambda request: request + b"A", "b": lambda request: b"B" + request})
     replies = {reply.client: reply for reply in transport.exchange({"a": bytes(range(256)), "b": b""})}
     assert replies["a"].body == bytes(range(256)) + b"A"
     assert replies["b"].body == b"B"
@@ -30,9 +80,8 @@ def test_every_request_gets_its_clients_reply(name: str) -> None:
     assert not replies["b"].error_kind
 
 
-@transports
-def test_a_failing_client_is_a_reply_and_the_others_answer(name: str) -> None:
-    transport = TRANSPORTS[name](
+def test_a_failing_client_is_a_reply_and_the_others_answer(make: Callable[[Handlers], Transport]) -> None:
+    transport = make(
         {
             "a": fails(MessageError("not now")),
             "b": fails(ZeroDivisionError("a secret of b")),

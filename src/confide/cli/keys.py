@@ -42,14 +42,14 @@ def new_command(
         raise UsageError("--passphrase-file and --ask-passphrase were both given: choose one")
     identity = Identity.generate(name)
     path = out or Path(f"{file_name(name)}.key")
-    passphrase = _ask_passphrase() if ask_passphrase else _read_passphrase(passphrase_file)
+    passphrase = typed_passphrase() if ask_passphrase else passphrase_in(passphrase_file)
     identity.save(path, passphrase)
     if as_json:
         public = json.loads(identity.public.to_json())
         made = {"file": str(path), "is_encrypted": passphrase is not None, "public": public}
         typer.echo(json.dumps(made, indent=2))
         return
-    typer.echo(f"{path}: the secret keys of {name}, {_protection(is_encrypted=passphrase is not None)}")
+    typer.echo(f"{path}: the secret keys of {name}, {protection(is_encrypted=passphrase is not None)}")
     typer.echo(f"fingerprint: {identity.public.fingerprint}")
     shown = [shlex.quote(str(place)) for place in (path, path.with_name(f"{path.stem}.public.json"))]
     typer.echo(f"For the others: confide keys show {shown[0]} --json > {shown[1]}")
@@ -77,7 +77,7 @@ def show_command(
     content = read_bounded(file, KeyFileError)
     if is_key_file(content):
         identity, is_encrypted = read_public_half(file)
-        kind = f"key file, {_protection(is_encrypted=is_encrypted)}"
+        kind = f"key file, {protection(is_encrypted=is_encrypted)}"
     else:
         identity, kind = PublicIdentity.from_json(content, what=str(file)), "public half"
     if as_json:
@@ -121,12 +121,13 @@ def roster_command(
     typer.echo(f"fingerprint: {roster.fingerprint}")
 
 
-def _ask_passphrase() -> bytes:
+def typed_passphrase() -> bytes:
+    """Asks for a new passphrase, twice."""
     passphrase: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
     return passphrase.encode()
 
 
-def _read_passphrase(path: Path | None) -> bytes | None:
+def passphrase_in(path: Path | None) -> bytes | None:
     """Gives what a file holds, without the line end that editors add; None without a file."""
     from confide.errors import KeyFileError
     from confide.membership.roster import read_bounded
@@ -151,5 +152,6 @@ def _read_public(path: Path) -> "PublicIdentity":
     return PublicIdentity.from_json(content, what=str(path))
 
 
-def _protection(*, is_encrypted: bool) -> str:
+def protection(*, is_encrypted: bool) -> str:
+    """Says what protects the secret keys of a file."""
     return "encrypted under a passphrase" if is_encrypted else "not encrypted: whoever reads the file can act as it"

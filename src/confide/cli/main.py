@@ -16,6 +16,10 @@ from confide.cli.bench_audit import bench_audit_command
 from confide.cli.bench_privacy import bench_privacy_command
 from confide.cli.data import data_command
 from confide.cli.demo import demo_command
+from confide.cli.deploy_init import init_command as deploy_init_command
+from confide.cli.deploy_init import join_command, renew_command
+from confide.cli.deploy_processes import client_command, server_command
+from confide.cli.deploy_run import register_command, run_command, status_command, stop_command
 from confide.cli.evaluate import evaluate_command
 from confide.cli.generate import generate_command
 from confide.cli.help import command_help, with_examples
@@ -53,6 +57,23 @@ bench_app.command("sealing", help=command_help(bench_sealing_command))(bench_sea
 bench_app.command("audit", help=command_help(bench_audit_command))(bench_audit_command)
 bench_app.command("privacy", help=command_help(bench_privacy_command))(bench_privacy_command)
 bench_app.command("key-recovery", help=command_help(bench_key_recovery_command))(bench_key_recovery_command)
+
+deploy_app = typer.Typer(
+    help=with_examples(
+        "Across organisations: a server and its members on machines of their own.",
+        "confide deploy init server --host federation.example.org",
+    ),
+    no_args_is_help=True,
+)
+deploy_app.command("init", help=command_help(deploy_init_command))(deploy_init_command)
+deploy_app.command("join", help=command_help(join_command))(join_command)
+deploy_app.command("renew", help=command_help(renew_command))(renew_command)
+deploy_app.command("server", help=command_help(server_command))(server_command)
+deploy_app.command("client", help=command_help(client_command))(client_command)
+deploy_app.command("register", help=command_help(register_command))(register_command)
+deploy_app.command("run", help=command_help(run_command))(run_command)
+deploy_app.command("status", help=command_help(status_command))(status_command)
+deploy_app.command("stop", help=command_help(stop_command))(stop_command)
 
 app = typer.Typer(
     name="confide",
@@ -119,6 +140,7 @@ for _name, _command in (
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 app.add_typer(bench_app, name="bench")
+app.add_typer(deploy_app, name="deploy")
 
 
 class _Options:

@@ -95,6 +95,11 @@ class StopSwitch:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._asked
+
     def check(self) -> None:
         """Raises `RunInterrupted` if a stop was asked for."""
         if self._asked:

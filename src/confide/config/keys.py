@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from confide.config.schema import SECTIONS
-from confide.config.sections import Form, Range, Unit
+from confide.config.sections import Form, Range, Section, Unit
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -52,7 +52,12 @@ class Key:
 
 def section_keys(section: str) -> tuple[Key, ...]:
     """Gives the keys of one section in the order of its model."""
-    return tuple(_key(section, name, field) for name, field in SECTIONS[section].model_fields.items())
+    return model_keys(section, SECTIONS[section])
+
+
+def model_keys(section: str, model: type[Section]) -> tuple[Key, ...]:
+    """Gives the keys of a section's model, of the configuration or of another file, in its order."""
+    return tuple(_key(section, name, field) for name, field in model.model_fields.items())
 
 
 def section_meaning(section: str) -> str:

@@ -1,26 +1,26 @@
 """Reads a configuration from TOML and `--set` overrides, and says in one error everything that is wrong with it."""
 
 import copy
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
 
-from confide.config.keys import Key, section_keys, toml_value
+from confide.config.faults import nearest, parse_value, show, wrong_value
+from confide.config.keys import section_keys, toml_value
 from confide.config.schema import SECTIONS, TARGET_OR_NOISE, Config, ContradictionError, Rule
 from confide.errors import ConfigError
 
-RESUMABLE_KEYS = frozenset({"run.folder", "run.loggers"})
+RESUMABLE_KEYS = frozenset(
+    {"run.folder", "run.loggers", "deploy.join_seconds", "deploy.train_seconds", "deploy.answer_seconds"}
+)
 """Keys that may differ between a run and its resume: none of them changes a bit of the result."""
 
 _LEFT_OUT_AT_0 = frozenset(key for pair in TARGET_OR_NOISE for key in pair)
-_OUT_OF_RANGE = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal", "value_error"})
-_UNQUOTED = frozenset({"int_type", "float_type", "bool_type"})
-_MAX_SHOWN_CHARACTERS = 80
 _ADVICE = "Every key, with its meaning and range: `confide train --help`."
 
 
@@ -86,7 +86,12 @@ def dump_toml(config: Config) -> str:
 
     That is every key of every section, but those of `TARGET_OR_NOISE` that were left out.
     """
-    return tomli_w.dumps(_without_zeros(config.model_dump()))
+    return tomli_w.dumps(resolved_values(config))
+
+
+def resolved_values(config: Config) -> dict[str, Any]:
+    """The same as sections of keys."""
+    return _without_zeros(config.model_dump())
 
 
 def config_differences(old: Config, new: Config, *, ignoring: frozenset[str] = frozenset()) -> list[str]:
@@ -120,7 +125,7 @@ class _Given:
             raise ConfigError(f"--set {override}: expected section.key=value.{_where_key_belongs(section)}")
         table = self.values.setdefault(section, {})
         if isinstance(table, dict):
-            value, full_name = _parse_value(text.strip()), f"{section}.{key}"
+            value, full_name = parse_value(text.strip()), f"{section}.{key}"
             if full_name in _LEFT_OUT_AT_0 and _is_zero(value) and not _is_zero(table.get(key, 0)):
                 del table[key]
             else:
@@ -165,7 +170,7 @@ def read_toml(path: Path) -> dict[str, object]:
         ) from error
 
 
-def _without_zeros(values: Mapping[str, object]) -> dict[str, object]:
+def _without_zeros(values: Mapping[str, object]) -> dict[str, Any]:
     """The same without targets and noises that were left out."""
     return {
         section: {
@@ -181,15 +186,6 @@ def _is_zero(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
 
 
-def _parse_value(text: str) -> object:
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    # A line break in the text could bring a second key with it: then it is no single TOML value.
-    return parsed["value"] if len(parsed) == 1 else text
-
-
 def _explain_all(error: ValidationError, given: _Given) -> list[str]:
     lines: dict[tuple[int | str, ...], str] = {}
     for fault in error.errors(include_url=False):
@@ -202,7 +198,7 @@ def _explain_all(error: ValidationError, given: _Given) -> list[str]:
 
 
 def _explain_rule(rule: Rule, config: Config, given: _Given) -> str:
-    values = " and ".join(f"{key} is {_show(config.value(key))}" for key in rule.keys)
+    values = " and ".join(f"{key} is {show(config.value(key))}" for key in rule.keys)
     overrides = [given.overrides[key] for key in rule.keys if key in given.overrides]
     origin = f"{given.where} with {', '.join(overrides)}" if overrides else given.where
     return f"{origin}: {values}: {rule.law}. {rule.advice}"
@@ -213,9 +209,7 @@ def _explain_fault(fault: str, location: tuple[int | str, ...], given: _Given) -
     if section not in SECTIONS:
         return f"{_section_origin(section, given)}: {_unknown_section(section, given.values[section])}"
     if len(location) == 1:
-        return (
-            f"{given.where}: {section} is {_show(given.values[section])}, expected a table of keys under [{section}]."
-        )
+        return f"{given.where}: {section} is {show(given.values[section])}, expected a table of keys under [{section}]."
     name = str(location[1])
     keys = {key.name: key for key in section_keys(section)}
     origin = given.origin(f"{section}.{name}")
@@ -224,7 +218,7 @@ def _explain_fault(fault: str, location: tuple[int | str, ...], given: _Given) -
     if fault == "missing":
         key = keys[name]
         return f"{given.where}: {key.full_name} is missing under [{section}], expected {key.expected}. {key.meaning}"
-    return f"{origin}: {_wrong_value(fault, keys[name], given.value(section, name))}"
+    return f"{origin}: {wrong_value(fault, keys[name], given.value(section, name))}"
 
 
 def _section_origin(section: str, given: _Given) -> str:
@@ -234,42 +228,19 @@ def _section_origin(section: str, given: _Given) -> str:
 
 def _unknown_section(section: str, given: object) -> str:
     belongs = _where_key_belongs(section)
-    nearest = _nearest(section, SECTIONS)
-    advice = belongs or (f" The nearest is [{nearest}]." if nearest else f" The sections are {', '.join(SECTIONS)}.")
-    return f"{section} (given {_show(given)}) is no section.{advice}"
+    likely = nearest(section, SECTIONS)
+    advice = belongs or (f" The nearest is [{likely}]." if likely else f" The sections are {', '.join(SECTIONS)}.")
+    return f"{section} (given {show(given)}) is no section.{advice}"
 
 
 def _unknown_key(section: str, name: str, given: object) -> str:
     names = [key.name for key in section_keys(section)]
-    nearest = _nearest(name, names)
-    advice = (f" The nearest is {section}.{nearest}." if nearest else "") + _where_key_belongs(name)
+    likely = nearest(name, names)
+    advice = (f" The nearest is {section}.{likely}." if likely else "") + _where_key_belongs(name)
     advice = advice or f" Its keys are {', '.join(names)}."
-    return f"{section}.{name} (given {_show(given)}) is no key of [{section}].{advice}"
+    return f"{section}.{name} (given {show(given)}) is no key of [{section}].{advice}"
 
 
 def _where_key_belongs(name: str) -> str:
     homes = [key.full_name for section in SECTIONS for key in section_keys(section) if key.name == name]
     return f" The key {name} belongs to {' or '.join(homes)}." if homes else ""
-
-
-def _wrong_value(fault: str, key: Key, given: object) -> str:
-    hint = ""
-    if fault == "string_type" and not isinstance(given, (list, dict)):
-        hint = " Text stands in quotes."
-    elif fault == "finite_number":
-        hint = " It has to be finite."
-    elif fault in _UNQUOTED and isinstance(given, str) and not isinstance(_parse_value(given), str):
-        hint = f" Leave out the quotes: {key.name} = {given}"
-    elif fault in _OUT_OF_RANGE:
-        hint = f" {key.meaning}"
-    return f"{key.full_name} is {_show(given)}, expected {key.expected}.{hint}"
-
-
-def _nearest(name: str, names: Sequence[str] | Mapping[str, object]) -> str | None:
-    matches = difflib.get_close_matches(name.lower(), names, n=1)
-    return matches[0] if matches else None
-
-
-def _show(value: object) -> str:
-    text = "a table" if isinstance(value, Mapping) else toml_value(value)
-    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}..."

@@ -15,7 +15,6 @@ import os
 import secrets
 import shlex
 import stat
-import uuid
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from confide.errors import KeyFileError, MessageError, SecretKeyError
-from confide.files import storage_error
+from confide.files import write_new
 from confide.membership.documents import MAX_DOCUMENT_BYTES, Document
 from confide.membership.roster import PublicIdentity
 
@@ -196,34 +195,10 @@ def _read_private(path: Path) -> bytes:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Writes a file of mode 0600 that was not there before, in one step.
-
-    The link is what makes it appear: unlike a rename it fails if there is something at `path`.
-    """
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor, not a path
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            path.hardlink_to(temporary)
-        finally:
-            temporary.unlink()
-        _sync_folder(path.parent)
+        write_new(path, content, mode=0o600)
     except FileExistsError:
         raise KeyFileError(f"{path} is there already, and keys are never overwritten: choose another place") from None
-    except OSError as error:
-        raise storage_error(path, error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _stretch(passphrase: bytes, salt: bytes) -> bytes:

@@ -34,10 +34,15 @@ def write_adapter(folder: Path, layout: Layout, vector: Vector, description: Map
         StorageError: a file could not be written.
     """
     tensors = layout.unflatten(vector)
-    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in description.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / _WEIGHTS_FILE, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
-    write_atomic(folder / _CONFIG_FILE, json.dumps(plain, indent=2, sort_keys=True) + "\n")
+    write_atomic(folder / _CONFIG_FILE, adapter_json(description))
+
+
+def adapter_json(description: Mapping[str, object]) -> str:
+    """The text of adapter_config.json, the same for the same description; see `write_adapter`."""
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in description.items()}
+    return json.dumps(plain, indent=2, sort_keys=True) + "\n"
 
 
 def read_adapter(folder: Path, layout: Layout, base_name: str) -> Vector:

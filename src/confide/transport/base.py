@@ -1,4 +1,4 @@
-"""The one method of a transport, and what comes back from it."""
+"""The one method of a transport, what comes back from it, and what a transport over a network can do besides."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,5 +35,51 @@ class Transport(Protocol):
 
         Args:
             requests: by client name.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeReply:
+    """What one node of the network answered; a `Reply` before it is known which client runs there.
+
+    Attributes:
+        node: who was asked, by its number in the network.
+        body: as in `Reply`.
+        error_kind: as in `Reply`.
+        error: as in `Reply`.
+    """
+
+    node: int
+    body: bytes = field(default=b"", repr=False)
+    error_kind: str = ""
+    error: str = ""
+
+
+class Introducing(Transport, Protocol):
+    """A transport that knows nodes before it knows clients: `exchange` asks those who were introduced.
+
+    Laws:
+        - Those of `Transport`; `ask_nodes` obeys them too, by node.
+        - A client that was not introduced is answered for with "Missing".
+    """
+
+    def nodes(self) -> list[int]:
+        """The nodes that can be reached now."""
+        ...
+
+    def ask_nodes(self, requests: Mapping[int, bytes]) -> Iterator[NodeReply]:
+        """Sends each node its request and yields the replies.
+
+        Args:
+            requests: by node.
+        """
+        ...
+
+    def introduce(self, names: Mapping[str, int]) -> None:
+        """Says at which node each client is, in place of what was said before.
+
+        Args:
+            names: the node, by client name.
         """
         ...

@@ -1,0 +1,134 @@
+"""Who is there: which node of the network is which member, proved by its signature, and what the members agree on."""
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confide.asking import NO_ANSWER
+from confide.deploy.terms import Terms
+from confide.errors import MessageError, RunError
+from confide.membership.statements import presence_statement
+from confide.messages import OfferReply, from_hex, unpack_parts
+from confide.transport.base import Introducing, NodeReply
+from confide.update import Layout
+
+_CHALLENGE_BYTES = 16
+_MAX_ADAPTER_BYTES = 1 << 20
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Present:
+    """A member that takes part.
+
+    Attributes:
+        node: where it is.
+        layout: of the adapter on its base model.
+        base_digest: of its base model's weights.
+        adapter: what PEFT's adapter_config.json says of its adapters.
+    """
+
+    node: int
+    layout: Layout
+    base_digest: str
+    adapter: bytes
+
+
+class Attendance:
+    """Offers the run to nodes, and keeps who took it.
+
+    Args:
+        transport: knows the nodes.
+        terms: of the run.
+    """
+
+    def __init__(self, transport: Introducing, terms: Terms) -> None:
+        self._transport = transport
+        self._terms = terms
+        self._asked: set[int] = set()
+        self._present: dict[str, Present] = {}
+        self.reasons: dict[str, str] = {}
+        """Why nodes are not taken, by "node NUMBER"."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The members that are there."""
+        return frozenset(self._present)
+
+    def look(self) -> bool:
+        """Offers the run to nodes that appeared since; whether some member joined by it."""
+        new = [node for node in self._transport.nodes() if node not in self._asked]
+        if not new:
+            return False
+        self._asked.update(new)
+        challenges = {node: secrets.token_hex(_CHALLENGE_BYTES) for node in new}
+        before = len(self._present)
+        requests = {node: self._terms.to_request(challenge).to_bytes() for node, challenge in challenges.items()}
+        for reply in self._transport.ask_nodes(requests):
+            try:
+                name, present = self._read(reply, challenges[reply.node])
+                if name in self._present:
+                    raise MessageError(f"it proves that it is {name}, and so does node {self._present[name].node}")
+            except RunError as error:
+                self.reasons[f"node {reply.node}"] = str(error)
+                _logger.warning("node %d is left out: %s", reply.node, error)
+                if reply.error_kind == "Missing":
+                    self._asked.discard(reply.node)
+                continue
+            self._present[name] = present
+            _logger.info("node %d is %s", reply.node, name)
+        self._transport.introduce({name: present.node for name, present in self._present.items()})
+        return len(self._present) > before
+
+    def settle(self) -> Present:
+        """Leaves out who has another base model or adapter than most, and gives one of the others; somebody is there.
+
+        Raises:
+            RunError: no base model has more members than any other.
+        """
+        held = Counter((one.layout.digest, one.base_digest) for one in self._present.values())
+        (agreed, count), *others = held.most_common()
+        if any(number == count for _, number in others):
+            raise RunError(
+                f"the members hold {len(held)} different base models or adapters, none of them more often than the "
+                "others. Check that model.base is the same everywhere."
+            )
+        for name, one in list(self._present.items()):
+            if (one.layout.digest, one.base_digest) != agreed:
+                del self._present[name]
+                self.reasons[f"node {one.node}"] = f"{name} holds another base model or adapter than the others"
+                _logger.warning("%s is left out: it holds another base model or adapter than the others", name)
+        self._transport.introduce({name: present.node for name, present in self._present.items()})
+        return next(iter(self._present.values()))
+
+    def _read(self, reply: NodeReply, challenge: str) -> tuple[str, Present]:
+        """Checks who a node is.
+
+        Raises:
+            RunError: it refuses, is nobody in the roster, or does not prove it.
+        """
+        if reply.error_kind:
+            raise MessageError(f"{reply.error_kind}: {reply.error or NO_ANSWER}")
+        answer = OfferReply.from_bytes(reply.body)
+        roster = self._terms.members
+        if answer.run != self._terms.run:
+            raise MessageError("it answers for another run")
+        if answer.client not in roster.names:
+            raise MessageError("it calls itself by a name that is not in the roster")
+        statement = presence_statement(
+            run=answer.run, challenge=challenge, roster_digest=roster.digest, sender=answer.client
+        )
+        roster.verify(answer.client, statement, from_hex(answer.proof))
+        parts: Mapping[str, bytes] = unpack_parts(answer.body)
+        if parts.keys() != {"layout", "adapter"} or len(parts["adapter"]) > _MAX_ADAPTER_BYTES:
+            raise MessageError(f"{answer.client} answers an offer with other parts than its adapter's layout and form")
+        present = Present(
+            node=reply.node,
+            layout=Layout.from_json(parts["layout"]),
+            base_digest=answer.base_digest,
+            adapter=parts["adapter"],
+        )
+        return answer.client, present

@@ -1,0 +1,249 @@
+"""Flower's processes: their exact command lines, their environment, and how they start and end.
+
+Flower is used through its commands alone, as subprocesses: what it does inside changes from release to release. They
+report to nobody, look for no updates and install nothing at run time.
+"""
+
+import http.client
+import importlib.util
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tomli_w
+
+from confide.deploy.guard import GRACE_SECONDS
+from confide.errors import DeployError, MissingExtraError
+from confide.files import write_atomic
+
+LOOPBACK = "127.0.0.1"
+CONNECTION = "confide"
+"""The name under which `flwr` finds the server, in its config.toml."""
+
+_QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "OMP_NUM_THREADS": "1",  # they compute nothing
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_TASK_POLL_SECONDS = "0.2"
+_LOOK_SECONDS = 0.2
+_TAIL_CHARACTERS = 1500
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of every process of Flower.
+
+    Args:
+        home: the folder that Flower may write to, instead of one in the user's home.
+    """
+    scripts = sysconfig.get_path("scripts")
+    direct = ",".join(part for part in (os.environ.get("NO_PROXY", ""), LOOPBACK, "localhost") if part)
+    return {
+        **os.environ,
+        **_QUIET,
+        "FLWR_HOME": str(home),
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": _TASK_POLL_SECONDS,
+        "PATH": os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]),  # Flower starts commands by name
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+    }
+
+
+def superlink_command(
+    *, host: str, port: int, ca: Path, certificate: Path, certificate_key: Path, database: Path
+) -> list[str]:
+    """The server's process: TLS, registered nodes only, messages in a database on the disk.
+
+    Args:
+        host: the address it listens at.
+        port: the one port for nodes, apps and control.
+        ca: the CA's certificate.
+        certificate: the server's.
+        certificate_key: its key.
+        database: the file, in a folder that is open to this user alone.
+    """
+    return [
+        *(_program("flower-superlink"), "--host", host, "--port", str(port)),
+        *("--ssl-ca-certfile", str(ca), "--ssl-certfile", str(certificate), "--ssl-keyfile", str(certificate_key)),
+        *("--enable-supernode-auth", "--disable-runtime-dependency-installation", "--database", str(database)),
+    ]
+
+
+def supernode_command(*, server: str, ca: Path, node_key: Path, port: int, settings: Path) -> list[str]:
+    """A node's process, which fetches messages from the server and starts an app for each.
+
+    Args:
+        server: host:port of the server, or of the proxy before it.
+        ca: the certificate of the server's CA.
+        node_key: the node's private key.
+        port: a free one on loopback, for its own apps.
+        settings: a TOML file with what its apps are told.
+    """
+    return [
+        *(_program("flower-supernode"), "--superlink", server, "--root-certificates", str(ca)),
+        *("--auth-supernode-private-key", str(node_key), "--host", LOOPBACK, "--port", str(port)),
+        *("--node-config", str(settings)),
+    ]
+
+
+def flwr_command(*arguments: str) -> list[str]:
+    """A command to the server, over the connection that `write_connection` wrote."""
+    return [_program("flwr"), *arguments]
+
+
+def write_connection(home: Path, address: str, ca: Path) -> None:
+    """Tells the command `flwr` where the server is.
+
+    Args:
+        home: of Flower, as in `environment`.
+        address: host:port.
+        ca: the CA's certificate.
+    """
+    connection = {"address": address, "root-certificates": str(ca.resolve())}
+    write_atomic(
+        home / "config.toml", tomli_w.dumps({"superlink": {"default": CONNECTION, CONNECTION: connection}}), mode=0o600
+    )
+
+
+def require_flower() -> None:
+    """Checks that Flower is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if importlib.util.find_spec("flwr") is None:
+        raise MissingExtraError("flwr", "flower", "a deployment")
+
+
+def _program(name: str) -> str:
+    require_flower()
+    path = Path(sysconfig.get_path("scripts")) / name
+    if not path.exists():
+        raise DeployError(f"Flower's command {path} is not there: install it anew, pip install 'confide[flower]'")
+    return str(path)
+
+
+class GuardedProcess:
+    """A process that never outlives this one, however this one ends (see `confide.deploy.guard`).
+
+    Args:
+        command: to run.
+        environment: of the process.
+        log: the file its output is added to, readable by this user alone.
+    """
+
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "confide.deploy.guard", *command],
+                stdin=subprocess.PIPE,
+                stdout=descriptor,
+                stderr=descriptor,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+
+    @property
+    def pid(self) -> int:
+        """Of the guard; the command is its child."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ends the command and what it started: asks first, kills after a grace."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(GRACE_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)  # what a killed guard left
+        except (ProcessLookupError, PermissionError):  # nobody is left; macOS says so by a refusal
+            return
+
+    def tail(self) -> str:
+        """What it wrote last."""
+        return self._log.read_text(errors="replace")[-_TAIL_CHARACTERS:]
+
+
+def wait_until_healthy(process: GuardedProcess, port: int, ca: Path, *, seconds: float) -> None:
+    """Waits until the server answers over TLS.
+
+    Args:
+        process: the server's.
+        port: on loopback.
+        ca: the CA that its certificate must be of.
+        seconds: the longest wait.
+
+    Raises:
+        DeployError: the process ended, or there was no answer in time; with what it wrote last.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_healthy(port, ca):
+        if process.exit_code is not None:
+            raise DeployError(f"flower-superlink ended with exit code {process.exit_code}:\n{process.tail()}")
+        if time.monotonic() >= deadline:
+            raise DeployError(f"flower-superlink does not answer after {seconds:g} s. It wrote last:\n{process.tail()}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def is_healthy(port: int, ca: Path) -> bool:
+    """Whether the server answers at a port of loopback, with a certificate of this CA.
+
+    Raises:
+        DeployError: the CA's certificate cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # an ssl.SSLError too
+        raise DeployError(f"{ca} holds no certificate that can be read: {error}") from error
+    connection = http.client.HTTPSConnection(LOOPBACK, port, timeout=5, context=context)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def check_port_free(host: str, port: int) -> None:
+    """Checks that a process could listen there.
+
+    Raises:
+        DeployError: the address is not of this machine, or something listens at the port.
+    """
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return
+    except OSError as error:
+        raise DeployError(
+            f"nothing can listen at {host}:{port}: {error.strerror or error}. Stop what listens there, or choose "
+            "another address of this machine or another port."
+        ) from error
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens at now."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

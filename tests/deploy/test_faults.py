@@ -1,0 +1,167 @@
+"""Members and the server killed between any two steps of a run: it goes on, and ends as one never disturbed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from confide.deploy.coordinator import Coordinator
+from confide.errors import RoundFailedError, RunDirectoryError
+from confide.round import RoundResult
+from confide.run import RunDirectory
+from tests.deploy.field import CONFIG, NAMES, Field, KilledError
+
+FIRST, SECOND, THIRD = NAMES
+TWO_ARE_ENOUGH = CONFIG.replace("rounds = 2", "rounds = 2\nmin_clients = 2")
+
+
+def _final(field: Field, name: str = FIRST) -> bytes:
+    final = field.members[name].run / "final"
+    assert final.resolve().name == "0002"
+    return (final / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    field = Field(tmp_path_factory.mktemp("undisturbed"))
+    field.go()
+    return _final(field)
+
+
+def _once(member: str, phase: str, round_number: int) -> Callable[[str, str, int], None]:
+    """Kills the member's process the first time that it gets there."""
+    done: list[bool] = []
+
+    def disturb(name: str, at: str, number: int) -> None:
+        if not done and (name, at, number) == (member, phase, round_number):
+            done.append(True)
+            raise KilledError
+
+    return disturb
+
+
+@pytest.mark.parametrize("phase", ["train", "sign", "release", "open"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_member_killed_in_a_phase_fails_the_round_and_a_resume_ends_as_if_nothing_was(
+    tmp_path: Path, undisturbed: bytes, phase: str, when: str
+) -> None:
+    field = Field(tmp_path)
+    member = field.members[SECOND]
+    setattr(member, when, _once(SECOND, phase, 1))
+    with pytest.raises(RoundFailedError):
+        field.go()
+    assert field.directory.status == "failed"
+    member.start()
+    field.go()
+    assert field.directory.status == "finished"
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+    assert [record.members for record in field.directory.records()] == [NAMES, NAMES]
+
+
+@pytest.mark.parametrize("phase", ["train", "sign"])
+def test_a_round_goes_on_without_a_member_that_dies_before_its_list_is_signed(tmp_path: Path, phase: str) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].before = _once(THIRD, phase, 2)
+    field.go()
+    records = field.directory.records()
+    assert [record.members for record in records] == [NAMES, NAMES[:2]]
+    assert THIRD in records[1].failures
+    assert _final(field, FIRST) == _final(field, SECOND)
+
+
+@pytest.mark.parametrize("phase", ["release", "open"])
+def test_a_round_is_completed_with_a_member_that_dies_after_its_list_is_signed(
+    tmp_path: Path, undisturbed: bytes, phase: str
+) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].before = _once(THIRD, phase, 2)
+    field.go()
+    assert [record.members for record in field.directory.records()] == [NAMES, NAMES]
+    assert _final(field, FIRST) == undisturbed
+
+
+def test_a_member_that_was_away_catches_up(tmp_path: Path) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH.replace("rounds = 2", "rounds = 3"))
+    member = field.members[THIRD]
+    member.before = _once(THIRD, "train", 1)
+
+    def back_again(name: str, phase: str, number: int) -> None:
+        if (phase, number) == ("train", 2) and member.node is None:
+            member.start()
+
+    field.members[FIRST].before = back_again
+    field.go()
+    assert [record.members for record in field.directory.records()] == [NAMES[:2], NAMES[:2], NAMES]
+    last = {(field.members[name].run / "rounds" / "0003" / "adapter_model.safetensors").read_bytes() for name in NAMES}
+    assert len(last) == 1
+
+
+@pytest.mark.parametrize("phase", ["offer", "train", "sign", "release", "open"])
+@pytest.mark.parametrize("who", NAMES)
+def test_the_server_killed_in_a_phase_ends_as_if_nothing_was(
+    tmp_path: Path, undisturbed: bytes, phase: str, who: str
+) -> None:
+    """Killed as soon as one member has answered: after the first, the second or the last one."""
+    field = Field(tmp_path)
+    done: list[bool] = []
+
+    def disturb(name: str, at: str, number: int) -> None:
+        if not done and (name, at) == (who, phase):
+            done.append(True)
+            raise KeyboardInterrupt
+
+    field.members[who].after = disturb
+    with pytest.raises(KeyboardInterrupt):
+        field.go()
+    field.go()
+    assert field.directory.status == "finished"
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+    assert [record.members for record in field.directory.records()] == [NAMES, NAMES]
+
+
+def test_the_server_killed_before_it_has_written_a_round_down_finishes_it(
+    tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = Field(tmp_path)
+    save = Coordinator._save
+
+    def killed(self: Coordinator, result: RoundResult, began: float, present: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Coordinator, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        field.go()
+    monkeypatch.setattr(Coordinator, "_save", save)
+    assert field.directory.last_round() == 0
+    field.go()
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+    first = field.directory.records()[0]
+    assert first.members == NAMES
+    assert first.update_norm is None  # the members had told it to the server that died
+
+
+def test_a_run_directory_put_back_from_a_backup_is_refused(tmp_path: Path) -> None:
+    field = Field(tmp_path)
+    field.members[FIRST].before = lambda name, phase, number: _stop_at(phase, number)
+    with pytest.raises(KeyboardInterrupt):
+        field.go()
+    folder = field.run / "rounds"
+    for name in ("0001", "0002"):
+        if (folder / name).exists():
+            (folder / name).rename(tmp_path / name)
+    (field.run / "opening").unlink(missing_ok=True)
+    with pytest.raises(RunDirectoryError, match="put back from a backup"):
+        field.go()
+
+
+def _stop_at(phase: str, number: int) -> None:
+    if (phase, number) == ("train", 2):
+        raise KeyboardInterrupt
+
+
+def test_a_run_that_is_over_is_not_taken_up_again(tmp_path: Path) -> None:
+    field = Field(tmp_path)
+    field.go()
+    assert RunDirectory.open(field.members[FIRST].run).status == "finished"
+    with pytest.raises(RoundFailedError, match="RunDirectoryError"):
+        field.go()

@@ -1,0 +1,247 @@
+"""The transport over Flower, against a grid in this process."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+
+from confide.errors import MessageError
+from confide.transport.base import NodeReply
+from confide.transport.flower import FlowerTransport, body_record, error_record, read_body
+from tests.transport.fake_grid import Answer, FakeGrid
+
+PIECE = 4 << 20
+LIMIT = 64 << 20
+
+
+pytestmark = pytest.mark.usefixtures("flower_task")
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def transport(
+    answers: dict[int, Answer], *, seconds: float = 10.0, max_reply_bytes: int = LIMIT
+) -> tuple[FlowerTransport, FakeGrid]:
+    grid, clock = FakeGrid(answers), Clock()
+    made = FlowerTransport(
+        grid,
+        seconds=lambda request: seconds,
+        poll_seconds=1.0,
+        max_reply_bytes=max_reply_bytes,
+        clock=clock,
+        sleep=clock.sleep,
+    )
+    return made, grid
+
+
+def saying(content: RecordDict | Callable[[bytes], RecordDict]) -> Answer:
+    def answer(message: Message) -> Message:
+        request = read_body(message.content, max_bytes=LIMIT)
+        return Message(content(request) if callable(content) else content, reply_to=message)
+
+    return answer
+
+
+def never(message: Message) -> None:
+    return None
+
+
+def breaking(message: Message) -> Message:
+    raise ValueError("a secret in an object that Flower cannot read")
+
+
+def after(num_pulls: int, answer: Answer) -> Answer:
+    pulls = iter(range(num_pulls))
+    return lambda message: None if next(pulls, None) is not None else answer(message)
+
+
+def ask_one(answer: Answer, *, max_reply_bytes: int = LIMIT) -> NodeReply:
+    made, _ = transport({7: answer}, max_reply_bytes=max_reply_bytes)
+    (reply,) = made.ask_nodes({7: b"request"})
+    return reply
+
+
+def pieces(record: RecordDict) -> list[bytes]:
+    return [array.data for array in record.array_records["confide.body"].values()]
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 5])
+def test_bytes_come_back_from_a_record_unchanged(num_bytes: int) -> None:
+    body = (bytes(range(251)) * (num_bytes // 251 + 1))[:num_bytes]
+    record = body_record(body)
+    assert read_body(record, max_bytes=num_bytes) == body
+    assert max(len(piece) for piece in pieces(record)) <= PIECE
+
+
+def test_messages_with_an_equal_end_have_equal_last_pieces() -> None:
+    shared = bytes(2 * PIECE)
+    short, long = pieces(body_record(b"to north" + shared)), pieces(body_record(b"to south, and more" + shared))
+    assert short[1:] == long[1:] == [bytes(PIECE)] * 2
+    assert (short[0], long[0]) == (b"to north", b"to south, and more")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (RecordDict(), "got 0 records"),
+        (RecordDict({"confide.body": ConfigRecord({"a": 1})}), "one of another kind"),
+        (RecordDict({"other": ArrayRecord()}), "expected one record"),
+        (RecordDict({"confide.body": ArrayRecord()}), "lacks some"),
+        (
+            RecordDict({"confide.body": ArrayRecord({"1 of 2": Array("uint8", (1,), "confide.message.1", b"a")})}),
+            "lacks",
+        ),
+        (
+            RecordDict({"confide.body": ArrayRecord({"0 of 1": Array("uint8", (1,), "numpy.ndarray", b"a")})}),
+            "no array",
+        ),
+        (
+            RecordDict({"confide.body": ArrayRecord({"0 of 1": Array("int8", (1,), "confide.message.1", b"a")})}),
+            "no array",
+        ),
+        (
+            RecordDict({"confide.body": ArrayRecord({"0 of 1": Array("uint8", (9,), "confide.message.1", b"a")})}),
+            "no arr",
+        ),
+        (body_record(bytes(101)), "101 bytes came, the limit is 100"),
+        (error_record("no kind", "text"), "not ours"),
+        (RecordDict({"confide.error": ConfigRecord({"kind": "DataError"})}), "not ours"),
+        (RecordDict({"confide.error": ArrayRecord()}), "not ours"),
+    ],
+)
+def test_a_malformed_reply_is_an_error_of_that_node(content: RecordDict, why: str) -> None:
+    reply = ask_one(saying(content), max_reply_bytes=100)
+    assert reply.error_kind == "MessageError"
+    assert why in reply.error
+    assert reply.body == b""
+
+
+def test_a_reply_that_flower_cannot_read_is_given_up_and_says_nothing_of_its_content() -> None:
+    made, grid = transport({1: breaking, 2: saying(body_record(b"fine"))})
+    replies = {reply.node: reply for reply in made.ask_nodes({1: b"", 2: b""})}
+    assert replies[1].error_kind == "MessageError"
+    assert "secret" not in replies[1].error
+    assert replies[2].body == b"fine"
+    assert grid.events.count("pull 1") == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(5, "Missing"), (3, "Missing"), (2, "ClientAppRaisedException"), (77, "FlowerError")]
+)
+def test_what_flower_reports_of_a_node_becomes_a_reply_without_its_text(code: int, kind: str) -> None:
+    reply = ask_one(lambda message: Message(Error(code, "<'a secret'>"), reply_to=message))
+    assert reply.error_kind == kind
+    assert str(code) in reply.error
+    assert "secret" not in reply.error
+
+
+def test_the_reply_to_another_message_is_no_answer() -> None:
+    earlier: list[Message] = []
+
+    def answer(message: Message) -> Message:
+        earlier.append(message)
+        return Message(body_record(b"an old answer"), reply_to=earlier[0])
+
+    made, _ = transport({1: answer})
+    (first,) = made.ask_nodes({1: b""})
+    (second,) = made.ask_nodes({1: b""})
+    assert first.body == b"an old answer"
+    assert (second.error_kind, second.body) == ("MessageError", b"")
+    assert "another message" in second.error
+
+
+def test_an_error_told_by_a_node_comes_as_one_bounded_line() -> None:
+    reply = ask_one(saying(error_record("DataError", "no\nrows\x1b[31m" + "x" * 1000)))
+    assert reply.error_kind == "DataError"
+    assert reply.error.startswith("no rows [31mx")
+    assert len(reply.error) == 500
+
+
+def test_whoever_does_not_answer_in_time_is_missing_and_the_others_are_not() -> None:
+    made, _ = transport({1: never, 2: after(3, saying(body_record(b"late"))), 3: saying(body_record(b"soon"))})
+    replies = list(made.ask_nodes({1: b"", 2: b"", 3: b""}))
+    assert [reply.node for reply in replies] == [3, 2, 1]
+    assert (replies[2].error_kind, replies[2].error) == ("Missing", "no answer within 10 s")
+
+
+def test_an_answer_that_is_there_at_the_deadline_is_taken() -> None:
+    made, _ = transport({1: after(10, saying(body_record(b"just in time")))})
+    (reply,) = made.ask_nodes({1: b""})
+    assert reply.body == b"just in time"
+
+
+def test_a_message_lives_little_longer_than_its_deadline() -> None:
+    made, grid = transport({1: saying(body_record(b""))}, seconds=10.0)
+    list(made.ask_nodes({1: b""}))
+    assert [message.metadata.ttl for message in grid.pushed] == [70.0]
+    assert grid.pushed[0].metadata.message_type == "query.confide"
+
+
+def test_a_node_that_flower_does_not_know_is_missing() -> None:
+    made, _ = transport({1: saying(body_record(b"here"))})
+    replies = {reply.node: reply for reply in made.ask_nodes({1: b"", 9: b""})}
+    assert replies[9].error_kind == "Missing"
+    assert replies[1].body == b"here"
+
+
+class Lazy(Mapping[str, bytes]):
+    """Requests that are made when they are asked for; says when into the grid's events."""
+
+    def __init__(self, grid: FakeGrid, names: list[str]) -> None:
+        self._grid, self._names = grid, names
+
+    def __getitem__(self, name: str) -> bytes:
+        self._grid.events.append(f"make {name}")
+        return name.encode()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def test_requests_are_made_one_at_a_time_and_replies_pulled_when_those_before_are_taken() -> None:
+    made, grid = transport({1: saying(body_record), 2: saying(body_record)})
+    made.introduce({"north": 1, "south": 2})
+    replies = []
+    for reply in made.exchange(Lazy(grid, ["north", "south"])):
+        grid.events.append(f"take {reply.client}")
+        replies.append(reply.body)
+    assert grid.events == [
+        *("make north", "push 1", "make south", "push 2"),
+        *("pull 1", "take north", "pull 2", "take south"),
+    ]
+    assert replies == [b"north", b"south"]
+
+
+def test_clients_are_asked_at_the_nodes_they_were_introduced_at() -> None:
+    made, _ = transport({1: saying(body_record(b"of 1")), 2: saying(body_record(b"of 2"))})
+    made.introduce({"north": 1, "gone": 5})
+    made.introduce({"north": 2})
+    replies = {reply.client: reply for reply in made.exchange({"north": b"", "gone": b""})}
+    assert replies["north"].body == b"of 2"
+    assert replies["gone"].error_kind == "Missing"
+    assert made.nodes() == [1, 2]
+
+
+def test_two_clients_cannot_be_at_one_node() -> None:
+    made, _ = transport({})
+    with pytest.raises(ValueError, match="two clients"):
+        made.introduce({"north": 1, "south": 1})
+
+
+def test_reading_refuses_what_is_too_large() -> None:
+    with pytest.raises(MessageError, match="the limit is 3"):
+        read_body(body_record(b"four"), max_bytes=3)
