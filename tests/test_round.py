@@ -129,7 +129,7 @@ def test_too_few_clients_fail_the_round_and_change_nobody() -> None:
     before = town.adapters()
     town.transport.after = on(TrainReply, "west", "east")(lambda reply: None)
     with pytest.raises(
-        RoundFailedError, match=r"round 2: 2 of 4 clients delivered .*min_clients is 3.*no answer.*confide resume"
+        RoundFailedError, match=r"round 2: 2 of 4 clients delivered .*min_clients is 3.*no answer.*resuming"
     ):
         town.round()
     assert town.adapters() == before

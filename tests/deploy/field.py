@@ -11,7 +11,7 @@ from confide.deploy.run_config import load_run_config
 from confide.errors import ConfideError
 from confide.membership.identity import Identity
 from confide.membership.roster import Roster
-from confide.messages import read_heading
+from confide.messages import Message, decode, read_heading
 from confide.run import RunDirectory
 from confide.transport.base import NodeReply, Reply
 
@@ -29,9 +29,9 @@ base = "tiny-llama"
 rank = 4
 
 [train]
-local_steps = 2
+local_steps = 1
 batch_size = 2
-max_tokens = 320
+max_tokens = 160
 
 [federation]
 rounds = 2
@@ -40,15 +40,24 @@ rounds = 2
 join_seconds = 1.0
 """
 
-SETTINGS: Mapping[str, object] = {"data.source": "clinics", "data.clinic_letters": 6, "data.clinic_instructions": 2}
+SETTINGS: Mapping[str, object] = {"data.source": "clinics", "data.clinic_letters": 0, "data.clinic_instructions": 6}
 """What every member sets for itself."""
 
 Disturbance = Callable[[str, str, int], None]
 """Called as (member, phase, round number) before a request is answered, and after; may raise `Killed`."""
 
 
+Change = Callable[[Message], Message | bytes]
+"""What becomes of a message on its way."""
+
+
 class KilledError(Exception):
     """The process is gone."""
+
+
+def unchanged(message: Message) -> Message:
+    """Changes nothing."""
+    return message
 
 
 def fine(member: str, phase: str, round_number: int) -> None:
@@ -66,6 +75,8 @@ class Member:
         self.settings: Mapping[str, object] = SETTINGS
         self.before: Disturbance = fine
         self.after: Disturbance = fine
+        self.hears: Change = unchanged
+        self.says: Change = unchanged
         self.node: Node | None = None
 
     @property
@@ -88,12 +99,20 @@ class Member:
 
     def answer(self, request: bytes) -> bytes:
         assert self.node is not None
+        request = _changed(self.hears, request)
         heading = read_heading(request)
         about = (self.name, PHASES[heading.kind], heading.round_number)
         self.before(*about)
         reply = self.node.handle(request)
         self.after(*about)
-        return reply
+        return _changed(self.says, reply)
+
+
+def _changed(change: Change, data: bytes) -> bytes:
+    if change is unchanged:
+        return data
+    made = change(decode(data))
+    return made if isinstance(made, bytes) else made.to_bytes()
 
 
 class Field:
@@ -121,6 +140,13 @@ class Field:
         self.sent: list[bytes] = []
         self._names: dict[str, int] = {}
         self._by_number = dict(enumerate(self.members.values(), start=7))
+
+    @property
+    def notices(self) -> list[str]:
+        """What the operator was told."""
+        notices = self.directory.info["notices"]
+        assert isinstance(notices, list)
+        return notices
 
     def go(self) -> None:
         """Runs the run, from where it stands."""

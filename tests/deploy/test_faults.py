@@ -1,5 +1,6 @@
 """Members and the server killed between any two steps of a run: it goes on, and ends as one never disturbed."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 
 from confide.deploy.coordinator import Coordinator
 from confide.errors import RoundFailedError, RunDirectoryError
+from confide.membership.roster import Roster
+from confide.parties.server import ServerState
 from confide.round import RoundResult
 from confide.run import RunDirectory
-from tests.deploy.field import CONFIG, NAMES, Field, KilledError
+from tests.deploy.field import CONFIG, NAMES, Field, KilledError, fine
 
 FIRST, SECOND, THIRD = NAMES
 TWO_ARE_ENOUGH = CONFIG.replace("rounds = 2", "rounds = 2\nmin_clients = 2")
@@ -97,7 +100,9 @@ def test_a_member_that_was_away_catches_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", ["offer", "train", "sign", "release", "open"])
-@pytest.mark.parametrize("who", NAMES)
+@pytest.mark.parametrize(
+    "who", [FIRST, pytest.param(SECOND, marks=pytest.mark.slow), pytest.param(THIRD, marks=pytest.mark.slow)]
+)
 def test_the_server_killed_in_a_phase_ends_as_if_nothing_was(
     tmp_path: Path, undisturbed: bytes, phase: str, who: str
 ) -> None:
@@ -159,9 +164,95 @@ def _stop_at(phase: str, number: int) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_run_that_is_over_is_not_taken_up_again(tmp_path: Path) -> None:
+def test_a_server_killed_while_it_ends_a_run_ends_it_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     field = Field(tmp_path)
-    field.go()
-    assert RunDirectory.open(field.members[FIRST].run).status == "finished"
-    with pytest.raises(RoundFailedError, match="RunDirectoryError"):
+    finish = Coordinator._finish
+
+    def killed(self: Coordinator, state: ServerState) -> None:
+        finish(self, state)  # the members have heard it
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Coordinator, "_finish", killed)
+    with pytest.raises(KeyboardInterrupt):
         field.go()
+    assert RunDirectory.open(field.members[FIRST].run).status == "finished"
+    monkeypatch.setattr(Coordinator, "_finish", finish)
+    field.go()
+    assert field.directory.status == "finished"
+
+
+def test_an_opening_that_nobody_has_opened_is_opened_by_those_that_are_there(
+    tmp_path: Path, undisturbed: bytes
+) -> None:
+    """The members are bound to the list that they released for: no other list of the round could be opened."""
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+
+    def killed(name: str, phase: str, number: int) -> None:
+        if phase == "open":
+            raise KeyboardInterrupt
+
+    field.members[FIRST].before = killed
+    with pytest.raises(KeyboardInterrupt):
+        field.go()
+    field.members[FIRST].before = fine
+    field.members[THIRD].kill()
+    field.go()
+    assert [record.members for record in field.directory.records()] == [NAMES, NAMES[:2]]
+    assert _final(field, FIRST) == _final(field, SECOND)
+
+
+def test_a_run_goes_on_from_what_was_saved_though_most_that_are_there_are_behind(tmp_path: Path) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    for name in (SECOND, THIRD):
+        field.members[name].before = _once(name, "open", 1)
+    field.members[THIRD].before = fine
+    field.members[SECOND].before = _once(SECOND, "open", 1)
+    field.members[FIRST].after = lambda name, phase, number: _stop_at(phase, number)
+    with pytest.raises(KeyboardInterrupt):
+        field.go()
+    assert field.directory.last_round() == 1
+    field.members[FIRST].after = fine
+    field.members[THIRD].kill()  # of the two that are there now one is behind
+    field.members[SECOND].start()
+    field.go()
+    assert [record.members for record in field.directory.records()] == [NAMES, NAMES[:2]]
+    assert _final(field, FIRST) == _final(field, SECOND)
+
+
+@pytest.mark.parametrize("lost", ["the folder", "the terms", "the ledger"])
+def test_a_member_that_lost_what_it_released_takes_no_further_part(tmp_path: Path, lost: str) -> None:
+    field = Field(tmp_path)
+    member = field.members[FIRST]
+
+    def lose(name: str, phase: str, number: int) -> None:
+        if (phase, number) == ("train", 2):
+            ledgers = list((member.run / "clients").rglob("releases.jsonl"))
+            assert len(ledgers) == 1
+            if lost == "the folder":
+                shutil.rmtree(member.run)
+            else:
+                (member.run / "terms" if lost == "the terms" else ledgers[0]).unlink()
+            member.start()
+            raise KeyboardInterrupt
+
+    member.before = lose
+    with pytest.raises(KeyboardInterrupt):
+        field.go()
+    member.before = fine
+    with pytest.raises(RoundFailedError, match=r"2 of 3 members are there.*RunDirectoryError"):
+        field.go()
+
+
+def test_a_run_of_an_earlier_roster_does_not_go_on_at_a_member_that_has_a_new_one(tmp_path: Path) -> None:
+    field = Field(tmp_path)
+    member = field.members[FIRST]
+
+    def change(name: str, phase: str, number: int) -> None:
+        if (phase, number) == ("train", 2):
+            member.roster = Roster([field.members[name].identity.public for name in (FIRST, SECOND)])
+            member.start()
+
+    member.before = change
+    with pytest.raises(RoundFailedError, match=f"another roster than {FIRST} holds: it adds {THIRD}"):
+        field.go()
+    assert field.directory.last_round() == 1

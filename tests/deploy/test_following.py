@@ -47,6 +47,7 @@ class Follower:
 
     def __init__(self, directory: RunDirectory, *events: Callable[[], object]) -> None:
         self.shown: list[int] = []
+        self.told: list[str] = []
         self.seconds = 0.0
         self._directory = directory
         self._events = iter(events)
@@ -56,6 +57,7 @@ class Follower:
             self._directory,
             look=look,
             show=lambda one: self.shown.append(one.round_number),
+            tell=self.told.append,
             check=check,
             sleep=self._sleep,
             clock=lambda: self.seconds,
@@ -93,6 +95,18 @@ def test_each_round_from_now_on_is_shown_once_until_the_run_is_finished(director
     )
     follower.follow(flower("running"))
     assert follower.shown == [2, 3]
+
+
+def test_each_notice_is_told_once(directory: RunDirectory) -> None:
+    follower = Follower(
+        directory,
+        lambda: directory.set_status("running", notices=["a", "b"], num_notices=2),
+        lambda: None,
+        lambda: directory.set_status("running", notices=["b", "c"], num_notices=3),
+        lambda: directory.set_status("finished", notices=["c", "d"], num_notices=4),
+    )
+    follower.follow(flower("running"))
+    assert follower.told == ["a", "b", "c", "d"]
 
 
 def test_a_run_that_fails_is_told_with_its_reason_and_what_to_do(directory: RunDirectory) -> None:

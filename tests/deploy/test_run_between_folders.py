@@ -4,43 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from confide.build import build_examples, build_federation, build_model, build_records, build_template
-from confide.config.load import parse_config, read_toml
-from confide.federate import run, start
+from confide.deploy.policy import Policy
+from confide.errors import RoundFailedError
 from confide.run import RunDirectory
 from tests.deploy.field import CONFIG, NAMES, SETTINGS, Field
-
-
-class _Silent:
-    def round_started(self, round_number: int, num_rounds: int, num_clients: int) -> None:
-        pass
-
-    def round_finished(self, record: object, num_rounds: int) -> None:
-        pass
-
-
-def _in_one_process(folder: Path, config_toml: str = CONFIG) -> Path:
-    path = folder / "one.toml"
-    path.write_text(config_toml)
-    values = read_toml(path)
-    for key, value in SETTINGS.items():
-        section, name = key.split(".")
-        table = values.setdefault(section, {})
-        assert isinstance(table, dict)
-        table[name] = value
-    config = parse_config(values)
-    directory = RunDirectory.create(folder / "one", config_toml="", name="one", seed=3, notes={"id": "one"})
-    model = build_model(config)
-    examples = build_examples(config, build_records(config), build_template(config, model.tokenizer))
-    federation = build_federation(config, model, examples, run="one", private=folder / "one" / "clients")
-    run(federation, directory, start(federation, directory), observer=_Silent(), trackers=[])
-    return directory.final
+from tests.deploy.one_process import run_in_one_process
 
 
 def test_the_adapter_is_that_of_one_process_bit_for_bit(tmp_path: Path) -> None:
     field = Field(tmp_path)
     field.go()
-    expected = _in_one_process(tmp_path)
+    expected = run_in_one_process(tmp_path, CONFIG, SETTINGS)
     for name in NAMES:
         final = field.members[name].run / "final"
         assert final.resolve().name == "0002"
@@ -55,7 +29,7 @@ def test_the_server_keeps_no_adapter_and_no_update(tmp_path: Path) -> None:
     field.go()
     kept = sorted(path.name for path in field.run.rglob("*") if path.is_file())
     expected = ["clients.json"] * 2 + ["record.json"] * 2 + ["server.json"] * 3
-    assert kept == sorted([*expected, "config.toml", "rounds.jsonl", "run.json", "terms", ".lock"])
+    assert kept == sorted([*expected, "config.toml", "rounds.jsonl", "run.json", "terms", ".lock", "server.log"])
     adapter = (field.members[NAMES[0]].run / "final" / "adapter_model.safetensors").read_bytes()
     assert len(adapter) > 4096
     piece = adapter[-512:]
@@ -75,3 +49,78 @@ def test_the_server_has_the_adapter_only_where_it_may(tmp_path: Path, release: s
     assert own.exists() == (release == "server")
     if own.exists():
         assert own.read_bytes() == theirs
+
+
+def test_a_member_whose_policy_asks_for_more_refuses_and_the_operator_reads_which_keys(tmp_path: Path) -> None:
+    field = Field(tmp_path, CONFIG.replace("rounds = 2", "rounds = 1\nmin_clients = 2"))
+    strict = field.members[NAMES[1]]
+    strict.policy = Policy.model_validate({"sealing": {"least_members": 2}, "privacy": {"units": ["client"]}})
+    strict.start()
+    field.go()
+    assert field.directory.records()[0].members == (NAMES[0], NAMES[2])
+    (told,) = [line for line in field.notices if "left out" in line]
+    assert "PolicyError" in told
+    assert "privacy.units" in told
+    assert told in (field.run / "server.log").read_text()
+    assert not list(strict.folder.iterdir())
+
+
+def test_the_server_is_not_told_what_is_in_a_members_files(tmp_path: Path) -> None:
+    field = Field(tmp_path, CONFIG.replace("rounds = 2", "rounds = 1\nmin_clients = 2"))
+    member = field.members[NAMES[1]]
+    secret = tmp_path / "patients.jsonl"
+    secret.write_text('{"instruction": "A", "response": 7}\n')
+    member.settings = {"data.source": "jsonl", "data.path": str(secret)}
+    member.start()
+    field.go()
+    (told,) = [line for line in field.notices if "left out" in line]
+    assert "DataError" in told
+    assert "its own log says why" in told
+    assert "patients" not in (field.run / "run.json").read_text()
+
+
+@pytest.mark.parametrize("unit", ["example", "client"])
+def test_epsilon_is_what_the_members_spend_and_a_restart_goes_on_counting(tmp_path: Path, unit: str) -> None:
+    privacy = f'[privacy]\nunit = "{unit}"\ntarget_epsilon = 8.0\ndelta = 1e-5\nclip_norm = 1.0\n'
+    field = Field(tmp_path, f"{CONFIG}\n{privacy}")
+    member = field.members[NAMES[0]]
+
+    def restart(name: str, phase: str, number: int) -> None:
+        if (phase, number) == ("train", 2):
+            member.start()
+
+    field.members[NAMES[1]].before = restart
+    field.go()
+    first, second = (record.epsilon for record in field.directory.records())
+    assert first is not None
+    assert second is not None
+    assert 0 < first < second <= 8
+    spent = [RunDirectory.open(field.members[name].run).info["epsilon"] for name in NAMES]
+    assert second in spent
+
+
+def test_rows_that_name_no_client_are_the_members_own(tmp_path: Path) -> None:
+    field = Field(tmp_path, CONFIG.replace("rounds = 2", "rounds = 1"))
+    for place, member in enumerate(field.members.values()):
+        rows = tmp_path / f"{place}.jsonl"
+        rows.write_text("".join(f'{{"instruction": "Say {n}", "response": "{n + place}"}}\n' for n in range(place + 4)))
+        member.settings = {"data.path": str(rows)}
+        member.start()
+    field.go()
+    assert field.directory.records()[0].members == NAMES
+
+
+def test_a_member_that_lost_its_count_of_releases_takes_no_further_part(tmp_path: Path) -> None:
+    privacy = '[privacy]\nunit = "example"\ntarget_epsilon = 8.0\ndelta = 1e-5\nclip_norm = 1.0\n'
+    field = Field(tmp_path, f"{CONFIG}\n{privacy}")
+    member = field.members[NAMES[0]]
+
+    def lose(name: str, phase: str, number: int) -> None:
+        if (phase, number) == ("train", 2):
+            (counts,) = (member.run / "clients").rglob("noised.json")
+            counts.unlink()
+            member.start()
+
+    member.before = lose
+    with pytest.raises(RoundFailedError, match="RunDirectoryError"):
+        field.go()

@@ -41,7 +41,12 @@ digests = st.text("0123456789abcdef", min_size=1, max_size=64)
 vectors = hnp.arrays(np.float32, st.integers(0, 6), elements=st.floats(width=32))  # NaN too: bytes are bytes
 named = st.dictionaries(digests, vectors, max_size=3)
 states = st.builds(
-    ClientState, shared=st.just(SHARED), num_seen=st.integers(0, 2**62), controls=named, remainders=named
+    ClientState,
+    shared=st.just(SHARED),
+    num_seen=st.integers(0, 2**62),
+    num_sums=st.integers(0, 2**40),
+    controls=named,
+    remainders=named,
 )
 names = st.text(min_size=1, max_size=20).filter(lambda name: _is_utf8(name) and name_problem(name) is None)
 weights = st.floats(0, 2.0**64, exclude_min=True)
@@ -70,11 +75,11 @@ def _is_utf8(text: str) -> bool:
     return text.encode("utf-8", "ignore").decode() == text
 
 
-def contents(state: ClientState) -> tuple[str, int, dict[str, bytes], dict[str, bytes]]:
+def contents(state: ClientState) -> tuple[str, tuple[int, int], dict[str, bytes], dict[str, bytes]]:
     controls, remainders = (
         {name: vector.tobytes() for name, vector in found.items()} for found in (state.controls, state.remainders)
     )
-    return state.shared.digest, state.num_seen, controls, remainders
+    return state.shared.digest, (state.num_seen, state.num_sums), controls, remainders
 
 
 @settings(deadline=None)
@@ -129,7 +134,7 @@ def own_with(**tensors: Any) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("field", ["num_seen", "round_number"])
+@pytest.mark.parametrize("field", ["num_seen", "num_sums", "round_number"])
 @pytest.mark.parametrize(
     "number",
     [

@@ -58,7 +58,7 @@ def build_own_records(config: Config, client: str) -> ClientRecords:
     Raises:
         DataError: as `load_records`; or no row is the client's, or only some rows name a client.
     """
-    records = _records(config)
+    records = _records(config, is_shared_out=False)
     unnamed = sum(record.client is None for record in records)
     if 0 < unnamed < len(records):
         raise DataError(
@@ -144,7 +144,8 @@ def build_examples(config: Config, clients: Sequence[ClientRecords], template: T
     return tokenized
 
 
-def _records(config: Config) -> list[Record]:
+def _records(config: Config, *, is_shared_out: bool = True) -> list[Record]:
+    """All records, with what the partition reads of each where they are to be shared out."""
     data = config.data
     if data.source == "clinics":
         return generate_clinics(
@@ -165,5 +166,5 @@ def _records(config: Config) -> list[Record]:
         client=data.client_column,
         label=data.label_column,
     )
-    needed = [NEEDED_FIELD[data.partition]] if data.partition in NEEDED_FIELD else []
+    needed = [NEEDED_FIELD[data.partition]] if is_shared_out and data.partition in NEEDED_FIELD else []
     return load_records(data.source, data.path, columns=columns, split=data.split, required=needed)

@@ -82,7 +82,7 @@ def run_command(
     show = print_record if as_json else print_round
     stop = StopSwitch()
     console = Console(stderr=True)
-    settings = server.flower / "run.toml"
+    settings = server.flower / f"run-{directory.path.name}.toml"
     write_atomic(settings, _settings(directory), mode=0o600)
     try:
         flower_run = start_run(server.flower, thin_app(server.flower / "app"), settings)
@@ -97,6 +97,7 @@ def run_command(
                 directory,
                 look=lambda: list_runs(server.flower, flower_run)[0],
                 show=lambda record: show(record, rounds),
+                tell=lambda notice: typer.echo(f"    {notice}", err=True),
                 check=stop.check,
             )
         except RunInterrupted as error:

@@ -386,12 +386,12 @@ class PruneSection(Section):
 class DeploySection(Section):
     """A run between organisations (`confide deploy`): how long the server waits. In one process nothing waits."""
 
-    join_seconds: Annotated[float, Field(ge=1, le=86400), Unit("seconds")] = 300.0
-    """How long a run waits at its start for members that are not there yet; it then goes on without them, if those
-    that are there are enough."""
+    join_seconds: Annotated[float, Field(ge=1, le=86400), Unit("seconds")] = 600.0
+    """How long a run waits at its start for members to come and to load the model; it then goes on without those that
+    have not, if the others are enough."""
 
     train_seconds: Annotated[float, Field(ge=1, le=604800), Unit("seconds")] = 3600.0
-    """How long a member may take to load the model, or to train in a round; a slower one is left out of that round."""
+    """How long a member may take to train in a round; a slower one is left out of that round."""
 
     answer_seconds: Annotated[float, Field(ge=1, le=86400), Unit("seconds")] = 300.0
     """How long a member may take for anything else: to sign, release and open, held-out evaluation included."""

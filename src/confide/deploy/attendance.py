@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from confide.asking import NO_ANSWER
@@ -16,6 +16,8 @@ from confide.update import Layout
 
 _CHALLENGE_BYTES = 16
 _MAX_ADAPTER_BYTES = 1 << 20
+
+_OTHER_MODEL = "holds another base model or adapter than the others"
 
 _logger = logging.getLogger(__name__)
 
@@ -43,12 +45,16 @@ class Attendance:
     Args:
         transport: knows the nodes.
         terms: of the run.
+        tell: called with a line for the operator, on who is left out and why.
     """
 
-    def __init__(self, transport: Introducing, terms: Terms) -> None:
+    def __init__(self, transport: Introducing, terms: Terms, tell: Callable[[str], None] = _logger.warning) -> None:
         self._transport = transport
         self._terms = terms
+        self._tell = tell
+        self._agreed: tuple[str, str] | None = None
         self._asked: set[int] = set()
+        self._silent: set[int] = set()
         self._present: dict[str, Present] = {}
         self.reasons: dict[str, str] = {}
         """Why nodes are not taken, by "node NUMBER"."""
@@ -58,9 +64,14 @@ class Attendance:
         """The members that are there."""
         return frozenset(self._present)
 
-    def look(self) -> bool:
-        """Offers the run to nodes that appeared since; whether some member joined by it."""
-        new = [node for node in self._transport.nodes() if node not in self._asked]
+    def look(self, *, again: bool = True) -> bool:
+        """Offers the run to nodes that appeared since; whether some member joined by it.
+
+        Args:
+            again: whether nodes that kept silent are asked again.
+        """
+        known = self._asked if again else self._asked | self._silent
+        new = [node for node in self._transport.nodes() if node not in known]
         if not new:
             return False
         self._asked.update(new)
@@ -70,13 +81,14 @@ class Attendance:
         for reply in self._transport.ask_nodes(requests):
             try:
                 name, present = self._read(reply, challenges[reply.node])
-                if name in self._present:
-                    raise MessageError(f"it proves that it is {name}, and so does node {self._present[name].node}")
+                self._check_new(name, present)
             except RunError as error:
+                if self.reasons.get(f"node {reply.node}") != str(error):
+                    self._tell(f"node {reply.node} is left out: {error}")
                 self.reasons[f"node {reply.node}"] = str(error)
-                _logger.warning("node %d is left out: %s", reply.node, error)
                 if reply.error_kind == "Missing":
                     self._asked.discard(reply.node)
+                    self._silent.add(reply.node)
                 continue
             self._present[name] = present
             _logger.info("node %d is %s", reply.node, name)
@@ -96,13 +108,26 @@ class Attendance:
                 f"the members hold {len(held)} different base models or adapters, none of them more often than the "
                 "others. Check that model.base is the same everywhere."
             )
+        self._agreed = agreed
         for name, one in list(self._present.items()):
             if (one.layout.digest, one.base_digest) != agreed:
                 del self._present[name]
-                self.reasons[f"node {one.node}"] = f"{name} holds another base model or adapter than the others"
-                _logger.warning("%s is left out: it holds another base model or adapter than the others", name)
+                self.reasons[f"node {one.node}"] = f"{name} {_OTHER_MODEL}"
+                self._tell(f"node {one.node} is left out: {name} {_OTHER_MODEL}")
         self._transport.introduce({name: present.node for name, present in self._present.items()})
-        return next(iter(self._present.values()))
+        form = Counter(one.adapter for one in self._present.values()).most_common(1)[0][0]
+        return next(one for one in self._present.values() if one.adapter == form)
+
+    def _check_new(self, name: str, present: Present) -> None:
+        """Leaves out who comes as somebody that is there, or later with another base model than was settled on.
+
+        Raises:
+            MessageError: it does.
+        """
+        if name in self._present:
+            raise MessageError(f"it proves that it is {name}, and so does node {self._present[name].node}")
+        if self._agreed is not None and (present.layout.digest, present.base_digest) != self._agreed:
+            raise MessageError(f"{name} {_OTHER_MODEL}")
 
     def _read(self, reply: NodeReply, challenge: str) -> tuple[str, Present]:
         """Checks who a node is.

@@ -2,6 +2,7 @@
 
 Needs no model, no data and no torch. The run directory holds, beside what every run has:
 
+    server.log                what happened: who was left out, and why
     terms                     what was offered: configuration, roster, nonce
     rounds/0007/              record.json, clients.json, server.json; the global adapter only where clients hand it over
     opening                   a round whose key is released: from then on clients may hold the next state already
@@ -11,7 +12,8 @@ Needs no model, no data and no torch. The run directory holds, beside what every
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -53,8 +55,11 @@ from confide.run import RECORD_FILE, RunDirectory
 from confide.transport.base import Introducing
 
 TERMS_FILE = "terms"
+LOG_FILE = "server.log"
 _OPENING, _SERVER, _UPLOADS = "opening", "server.json", "uploads"
 _LOOK_SECONDS = 1.0
+_MAX_NOTICES = 100
+_OFFER_SECONDS = 60.0  # who takes longer, to load a model perhaps, is asked again while the run waits for members
 
 _logger = logging.getLogger(__name__)
 
@@ -86,7 +91,11 @@ def start_run(folder: Path, config: Config, roster: Roster) -> RunDirectory:
     directory = RunDirectory.create(
         folder, config_toml=toml, name=config.run.name, seed=config.run.seed, notes={"id": terms.run}
     )
-    terms.save(folder / TERMS_FILE)
+    try:
+        terms.save(folder / TERMS_FILE)
+    except BaseException:
+        directory.discard()
+        raise
     return directory
 
 
@@ -101,12 +110,13 @@ def coordinate_run(folder: Path, transport: Introducing) -> None:
         ConfideError: the run could not go on; its status says why, and the last complete round is saved.
     """
     directory = RunDirectory.open(folder)
-    with directory.locked():
-        directory.set_status("running", reason="")
+    with directory.locked(), _logging_to(folder / LOG_FILE):
+        directory.set_status("running", reason="", notices=[], num_notices=0)
         try:
             Coordinator(directory, transport, Terms.load(folder / TERMS_FILE)).run()
         except BaseException as error:
-            interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt)
+            # Flower ends a run that the operator stops by SystemExit.
+            interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit)
             reason = str(error) if isinstance(error, ConfideError) else type(error).__name__
             _set_status(directory, "interrupted" if interrupted else "failed", reason)
             raise
@@ -138,7 +148,8 @@ class Coordinator:
         self._terms = terms
         self._config: Config = read_offer(terms.config)
         self._sleep = sleep
-        self._attendance = Attendance(transport, terms)
+        self._notices: list[str] = []
+        self._attendance = Attendance(transport, terms, self._tell)
         self._bodies = FileBodies(directory.path / _UPLOADS)
         self._least = max(
             self._config.federation.min_clients, opening_threshold(self._config, len(terms.members.names))
@@ -149,6 +160,11 @@ class Coordinator:
         directory, config = self._directory, self._config
         directory.clean()
         directory.rebuild_records()
+        ended = directory.info.get("ended")
+        if ended is not None:  # stopped while it told the members
+            self._attendance.look()
+            self._end(self._saved(directory.last_round()), str(ended))
+            return
         self._gather()
         self._check_attendance()
         present = self._attendance.settle()
@@ -169,29 +185,44 @@ class Coordinator:
         reason = ""
         try:
             while state.round_number < config.federation.rounds:
-                self._attendance.look()
+                self._attendance.look(again=False)
                 state = self._round(state, present)
         except PrivacyBudgetError as error:
             if config.privacy.on_budget != "stop" or state.round_number == 0:
                 raise
             reason = f"{error} The last model inside the budget is saved at the members."
-            _logger.warning("the run ends after round %d: %s", state.round_number, reason)
+            self._tell(f"the run ends after round {state.round_number}: {reason}")
+        self._end(state, reason)
+
+    def _end(self, state: ServerState, reason: str) -> None:
+        """Ends the run; noted first, so that it ends even if it is stopped while the members are told."""
+        self._directory.set_status("running", ended=reason)
         self._finish(state)
-        directory.set_status("finished", reason=reason)
+        self._directory.set_status("finished", reason=reason)
 
     def _gather(self) -> None:
         """Waits until all members are there, or time is up."""
         deadline = time.monotonic() + self._config.deploy.join_seconds
+        told: list[str] = []
+        is_over = False
         while True:
             self._attendance.look()
             missing = sorted(set(self._terms.members.names) - self._attendance.names)
-            if not missing or time.monotonic() >= deadline:
+            if not missing or is_over:
                 break
-            self._directory.set_status("running", waiting_for=missing)
+            is_over = time.monotonic() >= deadline  # and one look more: who came meanwhile is not lost
+            if missing != told:
+                self._tell(f"waiting for {', '.join(missing)}")
+                told = missing
             self._sleep(_LOOK_SECONDS)
-        self._directory.set_status("running", waiting_for=[])
         if missing:
-            _logger.warning("the run goes on without %s", ", ".join(missing))
+            self._tell(f"going on without {', '.join(missing)}")
+
+    def _tell(self, line: str) -> None:
+        """Lets the operator know: in the log, and in run.json, which `confide deploy run` follows."""
+        _logger.warning("%s", line)
+        self._notices.append(line)
+        self._directory.set_status("running", notices=self._notices[-_MAX_NOTICES:], num_notices=len(self._notices))
 
     def _check_attendance(self) -> None:
         names = self._attendance.names
@@ -220,24 +251,35 @@ class Coordinator:
         last = self._directory.last_round()
         saved = self._saved(last)
         opening = self._opening(last + 1)
-        ahead = {name: reply for name, reply in joined.items() if reply.round_number == last + 1}
-        if opening is not None and ahead:
-            return self._take_up(opening, joined, ahead, present)
-        self._drop_opening()  # nobody has opened it: the round is done again
-        state = state_of(joined)
-        if (state.round_number, state.adapter_digest) != (saved.round_number, saved.adapter_digest):
+        ahead = {name: reply for name, reply in joined.items() if reply.round_number > last}
+        if opening is not None:
+            try:
+                return self._take_up(opening, joined, ahead, present)
+            except RoundFailedError as error:
+                if ahead or len(joined) < len(self._terms.members.names):
+                    raise  # somebody may have opened it
+                self._tell(f"nobody has opened the sum of round {last + 1}, and it does not open: {error}")
+            self._drop_opening()  # the round is done again
+        current = {name: reply for name, reply in joined.items() if reply.adapter_digest == saved.adapter_digest}
+        if ahead or not current:
             raise RunDirectoryError(
-                f"{self._directory.path} stands after round {last}, most members after round {state.round_number} or "
-                "with another adapter: it was put back from a backup. Start a new run"
+                f"{self._directory.path} stands after round {last}, and the members do not: "
+                f"{len(ahead)} of {len(joined)} are further, {len(current)} stand where it says. It was put back from "
+                "a backup, or the members were. Start a new run"
             )
-        counted = saved.counted - state.current
-        return replace(state, num_examples={**state.num_examples, **saved.num_examples}, counted=counted)
+        return replace(
+            saved,
+            current=frozenset(current),
+            num_examples={**{name: reply.num_examples for name, reply in joined.items()}, **saved.num_examples},
+            signatures={**saved.signatures, **{name: reply.signature for name, reply in current.items()}},
+            counted=saved.counted - current.keys(),
+        )
 
     def _take_up(
         self, opening: Opening, joined: Mapping[str, JoinReply], ahead: Mapping[str, JoinReply], present: Present
     ) -> ServerState:
         """Finishes a round that the server was stopped in after some members had opened its sum."""
-        _logger.info("round %d is taken up where it was: %d members opened it", opening.plan.round_number, len(ahead))
+        self._tell(f"round {opening.plan.round_number} is taken up where it was: {len(ahead)} members have opened it")
         before = opening.before
         at = {name for name, reply in joined.items() if reply.adapter_digest == before.adapter_digest}
         opened = {
@@ -250,6 +292,7 @@ class Coordinator:
                 metrics={},
             )
             for name, reply in ahead.items()
+            if reply.round_number == opening.plan.round_number
         }
         opening = replace(opening, before=replace(before, current=frozenset(at)))
         began = time.perf_counter()
@@ -332,11 +375,25 @@ def phase_seconds(folder: Path) -> Callable[[bytes], float]:
     """
     deploy = read_offer(Terms.load(folder / TERMS_FILE).config).deploy
 
-    def seconds(request: bytes) -> float:
-        is_long = read_heading(request).kind in (OfferRequest, TrainRequest)
-        return deploy.train_seconds if is_long else deploy.answer_seconds
+    offer = min(deploy.join_seconds, _OFFER_SECONDS)
+    kinds = {OfferRequest: offer, TrainRequest: deploy.train_seconds}
+    return lambda request: kinds.get(read_heading(request).kind, deploy.answer_seconds)
 
-    return seconds
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Lets the package's log go into a file while the body runs."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logger, before = logging.getLogger("confide"), logging.getLogger("confide").level
+    logger.addHandler(handler)
+    logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _guarantee(config: Config) -> str:

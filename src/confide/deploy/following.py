@@ -19,6 +19,7 @@ def follow_run(
     *,
     look: Callable[[], FlowerRun],
     show: Callable[[RoundRecord], None],
+    tell: Callable[[str], None],
     check: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -29,6 +30,7 @@ def follow_run(
         directory: of the run; its status is "running".
         look: asks Flower about the run; raises DeployError if Flower does not answer.
         show: is given each record.
+        tell: is given each notice for the operator, such as who is left out and why.
         check: called once a second; raises to stop following.
         sleep: waits so many seconds.
         clock: seconds of a clock that never goes back.
@@ -36,10 +38,11 @@ def follow_run(
     Raises:
         DeployError: the run failed or was stopped, the server's app died, or the server is gone.
     """
-    num_shown, num_silent = len(_records(directory)), 0
+    num_shown, num_told, num_silent = len(_records(directory)), 0, 0
     next_ask = clock() + _FIRST_ASK_SECONDS
     while True:
         status = directory.status  # before the records: a run that is finished has written all of them
+        num_told = _tell_new(directory, num_told, tell)
         num_shown = _show_new(directory, num_shown, show)
         if status == "finished":
             return
@@ -76,6 +79,17 @@ def _show_new(directory: RunDirectory, num_shown: int, show: Callable[[RoundReco
     for record in records[num_shown:]:
         show(record)
     return max(num_shown, len(records))
+
+
+def _tell_new(directory: RunDirectory, num_told: int, tell: Callable[[str], None]) -> int:
+    """Tells what the run's own process noted since; run.json holds the latest notices, and how many there were."""
+    info = directory.info
+    notices, total = info.get("notices", []), info.get("num_notices", 0)
+    if not isinstance(notices, list) or not isinstance(total, int):
+        return num_told
+    for notice in notices[max(0, len(notices) - (total - num_told)) :]:
+        tell(str(notice))
+    return max(num_told, total)
 
 
 def _records(directory: RunDirectory) -> list[RoundRecord]:

@@ -76,4 +76,8 @@ class Keeper:
             if self._is_over.wait(pause):
                 return
             restarts, began = restarts + 1, time.monotonic()
-            self._process = self._start()
+            try:
+                self._process = self._start()
+            except Exception as error:  # noqa: BLE001  whatever it is, nobody would see it in this thread
+                self._failure = DeployError(f"{self._what} cannot be started again: {error}")
+                return

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from confide.config.schema import Config
-from confide.deploy.node_run import NodeRun, open_node_run, start_node_run
+from confide.deploy.node_run import NodeRun, take_part
 from confide.deploy.policy import Policy
 from confide.deploy.run_config import node_config, read_offer
 from confide.deploy.terms import Terms
 from confide.errors import (
+    ConfigError,
     DataError,
     KeyFileError,
     MessageError,
@@ -46,6 +47,8 @@ from confide.messages import (
     read_heading,
 )
 from confide.train.local import StepReport
+
+_RUN_DIGITS = 32
 
 _logger = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ class Node:
         if phase is None:
             raise MessageError(f"{self.name} got a {heading.kind.__name__}, which only a server gets")
         where = f"round {heading.round_number}" if heading.round_number else "before the first round"
+        _logger.info("%s, %s: asked", where, phase)
         try:
             self._policy.check_phase(phase)
             reply = self._answer(request, heading.kind, heading.run)
@@ -131,19 +135,14 @@ class Node:
             return self._take(offer)
         at = self._running(run)
         if kind is FinishRequest:
+            reply = at.finish().to_bytes()
             self._run = None
-            return at.finish().to_bytes()
+            return reply
         return at.client.handle(request)
 
     def _take(self, offer: OfferRequest) -> bytes:
         """Takes part in a run, or goes on with it."""
         terms = Terms.from_request(offer)
-        if terms.members.digest != self._roster.digest:
-            raise RosterError(
-                f"the server offers a run with another roster than {self.name} holds: "
-                f"{_difference(terms.members, self._roster)}. Nothing is done. Compare the fingerprints with the other "
-                "members by telephone"
-            )
         at = self._opened(terms)
         model = at.model
         proof = presence_statement(
@@ -155,14 +154,14 @@ class Node:
             client=self.name,
             proof=self._identity.sign(proof).hex(),
             base_digest=model.base.digest,
-            body=pack_parts({"layout": model.layout.to_json().encode(), "adapter": model.describe().encode()}),
+            body=pack_parts({"layout": model.layout.to_json().encode(), "adapter": at.adapter_json().encode()}),
         ).to_bytes()
 
     def _running(self, run: str) -> NodeRun:
         """The run that a request is for, read from the disk where this process has not had it yet."""
         if self._run is not None and self._run.run == run:
             return self._run
-        path = next(iter(self._folder.glob(f"*-{run[:12]}/terms")), None) if run.isalnum() else None
+        path = next(iter(self._folder.glob(f"*-{run[:_RUN_DIGITS]}/terms")), None) if run.isalnum() else None
         if path is None:
             raise MessageError(f"{self.name} was not offered the run that this request is of")
         return self._opened(Terms.load(path), run)
@@ -174,9 +173,8 @@ class Node:
             return self._run
         config = self._accepted(terms)
         self._run = None  # its model goes first: two need not fit into memory
-        folder = self._folder / f"{config.run.name}-{terms.run[:12]}"
-        make = open_node_run if folder.exists() else start_node_run
-        self._run = make(
+        folder = self._folder / f"{config.run.name}-{terms.run[:_RUN_DIGITS]}"
+        self._run = take_part(
             folder,
             terms=terms,
             config=config,
@@ -187,8 +185,24 @@ class Node:
         return self._run
 
     def _accepted(self, terms: Terms) -> Config:
+        """The run's configuration at this member; each time the run is opened, as roster and policy may have changed.
+
+        Raises:
+            RosterError: the run is of another roster than the member holds now.
+            PolicyError: it lies outside the policy.
+            DataError: the member's own settings do not fit.
+        """
+        if terms.members.digest != self._roster.digest:
+            raise RosterError(
+                f"the run has another roster than {self.name} holds: {_difference(terms.members, self._roster)}. "
+                "Nothing is done. Compare the fingerprints with the other members by telephone"
+            )
         self._check(terms, None)
-        return node_config(read_offer(terms.config), self._settings)
+        offered = read_offer(terms.config)
+        try:
+            return node_config(offered, self._settings)
+        except ConfigError as error:
+            raise DataError(str(error)) from error
 
     def _check(self, terms: Terms, base_digest: str | None) -> None:
         """Holds a run against the policy.

@@ -29,11 +29,13 @@ def resume_run(server: ServerFolder, name: str) -> RunDirectory:
     Raises:
         RunDirectoryError: there is none, it is finished, or a process works on it.
     """
-    directory = RunDirectory.open(server.runs / file_name(name))
+    # The folder's own name is taken too: it is what a listing shows.
+    folders = [server.runs / one for one in (file_name(name), name) if Path(one).name == one]
+    directory = RunDirectory.open(next((one for one in folders if one.exists()), folders[0]))
     with directory.locked():
         if directory.status == "finished":
             raise RunDirectoryError(f"the run {directory.path} is finished: there is nothing to go on with")
-        directory.set_status("running", reason="")
+        directory.set_status("running", reason="", notices=[], num_notices=0)
     return directory
 
 

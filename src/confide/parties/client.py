@@ -192,7 +192,11 @@ class Client:
     def settled(self, *, counted: bool) -> ClientState:
         """Its state if its last upload, when not opened by itself yet, is `counted` among what others have opened."""
         pending = self._pending() if counted else None
-        return self.state if pending is None else pending.state
+        return self.state if pending is None else self._in_sum(pending)
+
+    def _in_sum(self, pending: Pending) -> ClientState:
+        """Its state once its upload is in an opened sum."""
+        return replace(pending.state, num_sums=self.state.num_sums + 1)
 
     def forget_pending(self) -> None:
         """Forgets what would take effect with the opening of its last upload, and what it would send again.
@@ -318,7 +322,7 @@ class Client:
             mean = payload.scatter(opened)[: payload.trained.num_values] / np.float32(ratio)
             self._recorder.opened(number, payload.trained, mean, members.total_weight)
         pending = self._pending()
-        own = pending.state if pending is not None and pending.entry in members.entries else state
+        own = self._in_sum(pending) if pending is not None and pending.entry in members.entries else state
         metrics = {
             "step_norm": float(np.linalg.norm(shared.adapter - state.shared.adapter)),
             "open_seconds": time.perf_counter() - began,
@@ -379,11 +383,15 @@ class Client:
 
     def _go_on(self, state: ClientState) -> None:
         """Takes a state; killed in the middle, it starts again from the one or from the other, never from parts."""
-        if self._keep is not None:
-            self._keep(state)
+        if self._keep is None:
+            self._store.save(None)
+            self._releases.forget_earlier(state.shared.round_number)
+            self.state = state
+            return
+        self._keep(state)
+        self.state = state  # as it is on disk; what is pending belongs to an earlier round from now on
         self._store.save(None)
         self._releases.forget_earlier(state.shared.round_number)
-        self.state = state
 
     def _payload(self) -> Payload:
         """Of the round after the state this client holds."""

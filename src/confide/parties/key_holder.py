@@ -279,7 +279,7 @@ class KeyHolder:
                 f"the reference weight is more than {MOST_DILUTION} times the median weight of the listed members: one "
                 "client outweighs the others, next to nothing of the others' updates would be left, and the sum would "
                 "be nearly its own update. Set federation.max_weight. If that client is gone for good, "
-                "`confide resume` plans the round without it"
+                "resuming the run plans the round without it"
             )
         for entry in members.entries:
             self.roster.point_of(entry.client)

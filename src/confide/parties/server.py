@@ -309,7 +309,7 @@ class Server:
             raise RoundFailedError(
                 f"round {plan.round_number}: {len(selected)} of {len(plan.cohort)} clients delivered an update, "
                 f"federation.min_clients is {self._min_clients}. {_reasons(failures)}. "
-                "The last complete round is saved: `confide resume` tries again from there."
+                "The last complete round is saved: resuming the run tries again from there."
             )
         return selected, failures
 
@@ -390,7 +390,7 @@ class Server:
             raise RoundFailedError(
                 f"round {members.round_number}: {len(released)} clients released their share of the summed key, "
                 f"{self._threshold} are needed (seal.threshold), so nothing opens. {_reasons(failures)}. "
-                "`confide resume` tries again with the same members."
+                "Resuming the run tries again with the same members."
             )
 
     def enough_to_open(self, released: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -461,7 +461,7 @@ class Server:
         if len(opened) < least:
             raise RoundFailedError(
                 f"round {plan.round_number}: only {len(opened)} clients opened the sum, {least} are needed "
-                f"(federation.min_clients, seal.threshold). {_reasons(failures)}. `confide resume` tries again."
+                f"(federation.min_clients, seal.threshold). {_reasons(failures)}. Resuming the run tries again."
             )
         holders: dict[str, list[str]] = {}
         for client in sorted(opened):

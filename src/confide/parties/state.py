@@ -20,6 +20,7 @@ from confide.update import Vector
 
 _CLIENT = "client"
 _NUM_SEEN = "num_seen"
+_NUM_SUMS = "num_sums"
 _ROUND = "round_number"
 _CONTROL = "control."
 _REMAINDER = "remainder."
@@ -33,12 +34,14 @@ class ClientState:
     Attributes:
         shared: the global state, equal at all clients.
         num_seen: examples read so far: where its walk over its data stands.
+        num_sums: how many opened sums hold an upload of its.
         controls: SCAFFOLD's c_i by trained layout's digest; empty otherwise.
         remainders: what of its updates has not travelled yet (error feedback), by trained layout's digest.
     """
 
     shared: GlobalState
     num_seen: int = 0
+    num_sums: int = 0
     controls: Mapping[str, Vector] = field(default_factory=dict, repr=False)
     remainders: Mapping[str, Vector] = field(default_factory=dict, repr=False)
 
@@ -46,7 +49,8 @@ class ClientState:
 def pack_own(client: str, state: ClientState) -> bytes:
     """Encodes what is a client's own; the global state is not in it, only which round it belongs to."""
     name = np.frombuffer(client.encode(), np.uint8)
-    tensors = {_NUM_SEEN: np.array([state.num_seen], np.int64), _ROUND: np.array([state.shared.round_number], np.int64)}
+    numbers = {_NUM_SEEN: state.num_seen, _NUM_SUMS: state.num_sums, _ROUND: state.shared.round_number}
+    tensors = {what: np.array([number], np.int64) for what, number in numbers.items()}
     vectors = {_CONTROL + digest: vector for digest, vector in state.controls.items()}
     vectors |= {_REMAINDER + digest: vector for digest, vector in state.remainders.items()}
     data: bytes = save({_CLIENT: name} | tensors | vectors)
@@ -62,13 +66,18 @@ def unpack_own(data: bytes, client: str, shared: GlobalState) -> ClientState:
     try:
         tensors: Mapping[str, Vector] = load(data)
         num_seen, _ = int(tensors[_NUM_SEEN][0]), int(tensors[_ROUND][0])
+        num_sums = int(tensors[_NUM_SUMS][0]) if _NUM_SUMS in tensors else 0  # runs of before did not keep it
         name = tensors[_CLIENT].tobytes()
     except (SafetensorError, KeyError, IndexError, ValueError, TypeError, OverflowError) as error:
         raise MessageError("a client's saved state is damaged") from error
     if name != client.encode():
         raise MessageError(f"what is to be the state of client {client} is another client's")
     return ClientState(
-        shared=shared, num_seen=num_seen, controls=_named(tensors, _CONTROL), remainders=_named(tensors, _REMAINDER)
+        shared=shared,
+        num_seen=num_seen,
+        num_sums=num_sums,
+        controls=_named(tensors, _CONTROL),
+        remainders=_named(tensors, _REMAINDER),
     )
 
 
