@@ -13,6 +13,7 @@ from confide import __version__
 from confide.cli.audit import audit_command, report_command
 from confide.cli.bench import bench_key_recovery_command, bench_sealing_command, bench_training_command
 from confide.cli.bench_audit import bench_audit_command
+from confide.cli.bench_deployment import bench_deployment_command
 from confide.cli.bench_privacy import bench_privacy_command
 from confide.cli.data import data_command
 from confide.cli.demo import demo_command
@@ -56,6 +57,7 @@ bench_app.command("training", help=command_help(bench_training_command))(bench_t
 bench_app.command("sealing", help=command_help(bench_sealing_command))(bench_sealing_command)
 bench_app.command("audit", help=command_help(bench_audit_command))(bench_audit_command)
 bench_app.command("privacy", help=command_help(bench_privacy_command))(bench_privacy_command)
+bench_app.command("deployment", help=command_help(bench_deployment_command))(bench_deployment_command)
 bench_app.command("key-recovery", help=command_help(bench_key_recovery_command))(bench_key_recovery_command)
 
 deploy_app = typer.Typer(
