@@ -287,7 +287,7 @@ def without_clipping(values: npt.NDArray[np.float64], bound: int, source: NoiseS
 def ten_times_the_length(patch: pytest.MonkeyPatch) -> None:
     """Canary clients that go beyond the bound."""
     patch.setattr(
-        "confide.build.federation.canary_trainer",
+        "confide.build.client.canary_trainer",
         lambda config, layout: CanaryTrainer(layout=layout, length=10 * config.privacy.clip_norm, seed=config.run.seed),
     )
 
