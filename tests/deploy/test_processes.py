@@ -31,9 +31,7 @@ from confide.deploy.processes import (
 from confide.errors import DeployError, MissingExtraError
 
 SECONDS = 20.0
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-)
+IGNORING = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
@@ -52,10 +50,10 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def noting_pid(folder: Path, then: str = "import time; time.sleep(600)") -> list[str]:
-    """A command that writes its number into the file `pid`."""
-    script = f"import os, pathlib; pathlib.Path({str(folder / 'pid')!r}).write_text(str(os.getpid()))\n{then}"
-    return [sys.executable, "-c", script]
+def noting_pid(folder: Path, first: str = "") -> list[str]:
+    """A command that does `first`, then writes its number into the file `pid`, and stays."""
+    note = f"import os, pathlib, time; pathlib.Path({str(folder / 'pid')!r}).write_text(str(os.getpid()))"
+    return [sys.executable, "-c", f"{first}\n{note}\ntime.sleep(600)"]
 
 
 def noted_pid(folder: Path) -> int:
@@ -93,7 +91,7 @@ def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
         "import sys; from confide.deploy import guard; guard.GRACE_SECONDS = 0.2; sys.exit(guard.main(sys.argv[1:]))"
     )
     guard = subprocess.Popen(
-        [sys.executable, "-c", script, *noting_pid(tmp_path, STUBBORN)], stdin=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", script, *noting_pid(tmp_path, IGNORING)], stdin=subprocess.PIPE, start_new_session=True
     )
     pid = noted_pid(tmp_path)
     assert guard.stdin is not None
