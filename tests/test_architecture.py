@@ -130,6 +130,7 @@ def heavy_modules_after(code: str) -> set[str]:
         "import confide",
         "import confide.cli.main",
         "import confide.bench.training",
+        "import confide.deploy.coordinator",
         "import confide.deploy.relay",
         "import confide.deploy.processes",
         "import confide.flower_app",

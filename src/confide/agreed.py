@@ -239,6 +239,13 @@ def build_pruning(config: Config) -> Pruning:
     )
 
 
+def seeded(config: Config) -> str:
+    """A part of the guarantee's sentence: what it rests on where noise is drawn from a seed; else ""."""
+    if config.privacy.randomness == "system":
+        return ""
+    return "; only for who does not know the seed that the noise is drawn from (privacy.randomness)"
+
+
 def check_weights(weights: Mapping[str, float]) -> None:
     """Refuses a federation in which one client outweighs the others so far that no client would sign a list with it.
 

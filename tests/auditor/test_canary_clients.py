@@ -284,11 +284,11 @@ def without_clipping(values: npt.NDArray[np.float64], bound: int, source: NoiseS
     return np.rint(values).astype(np.int64)
 
 
-def ten_times_the_length(patch: pytest.MonkeyPatch) -> None:
-    """Canary clients that go beyond the bound."""
+def six_times_the_length(patch: pytest.MonkeyPatch) -> None:
+    """Canary clients that go beyond the bound, and not beyond the range of the grid."""
     patch.setattr(
         "confide.build.client.canary_trainer",
-        lambda config, layout: CanaryTrainer(layout=layout, length=10 * config.privacy.clip_norm, seed=config.run.seed),
+        lambda config, layout: CanaryTrainer(layout=layout, length=6 * config.privacy.clip_norm, seed=config.run.seed),
     )
 
 
@@ -299,7 +299,7 @@ def test_a_broken_mechanism_is_found_out(
     if broken == "noise":
         monkeypatch.setattr(client_level, "discrete_gaussian", half_the_noise)
     else:
-        ten_times_the_length(monkeypatch)
+        six_times_the_length(monkeypatch)
     if broken == "clip":
         monkeypatch.setattr(client_level, "round_within", without_clipping)
     bounds = bounds_of(opened(train(make_shared_config(**CANARY, run__name=f"broken-{broken}"))))

@@ -88,6 +88,32 @@ def test_a_delta_that_is_too_large_for_the_rows_is_refused(config: Path) -> None
         run(config, "--delta", 0.2)
 
 
+@pytest.mark.parametrize(
+    ("unit", "words", "key"),
+    [
+        ("client", ("seal.scheme=plain", "federation.min_clients=2"), "seal.scheme"),
+        ("client", ("seal.scheme=plain", "federation.min_clients=1"), "federation.min_clients"),
+        ("client", ("evaluate.every_rounds=1",), "evaluate.every_rounds"),
+        ("example", ("lora.dropout=0.1",), "lora.dropout"),
+        ("example", ("train.gradient_checkpointing=true",), "train.gradient_checkpointing"),
+    ],
+)
+def test_no_epsilon_is_given_where_training_would_be_refused(
+    config: Path, unit: str, words: tuple[str, ...], key: str
+) -> None:
+    given = [part for word in words for part in ("--set", word)]
+    with pytest.raises(ConfigError, match=key):
+        run(config, *given, "--unit", unit, "--epsilon", 8)
+
+
+@pytest.mark.parametrize("unit", ["example", "client"])
+def test_of_a_run_with_both_units_each_is_looked_at_alone(config: Path, unit: str) -> None:
+    both = ("privacy.unit=both", "privacy.target_epsilon=8", "privacy.client_target_epsilon=6")
+    given = [part for word in (*both, "privacy.client_clip_norm=0.5") for part in ("--set", word)]
+    asked = ("--unit", unit, "--epsilon", 3, "--json")
+    assert json.loads(run(config, *given, *asked).stdout) == json.loads(run(config, *asked).stdout)
+
+
 def test_the_configurations_unit_is_taken_if_none_is_named(config: Path) -> None:
     given = ("--set", "privacy.unit=client", "--set", "privacy.target_epsilon=1.0", "--noise", 2.0, "--json")
     assert json.loads(run(config, *given).stdout)["unit"] == "client"

@@ -11,6 +11,7 @@ from confide.build.privacy_clients import client_privacy
 from confide.build.privacy_rows import row_privacy
 from confide.build.sealing import own_folder
 from confide.canaries.canary_clients import canary_client_names
+from confide.config.load import parse_resolved, resolved_values
 from confide.config.schema import Config
 from confide.privacy.both_levels import BothPrivacy
 from confide.privacy.client_level import ClientPrivacy
@@ -86,14 +87,13 @@ def choices(
         noises: noise multipliers, each > 0.
 
     Raises:
-        ConfigError: as `build_privacy`.
+        ConfigError: as `build_privacy`; or the configuration cannot be with that unit, so that no epsilon would hold.
     """
-    asked = [(f"epsilon {one:g}", {"target_epsilon": one, "noise_multiplier": 0.0}) for one in targets]
-    asked += [(f"noise {one:g}", {"target_epsilon": 0.0, "noise_multiplier": one}) for one in noises]
+    asked = [(f"epsilon {one:g}", "target_epsilon", one) for one in targets]
+    asked += [(f"noise {one:g}", "noise_multiplier", one) for one in noises]
     found = []
-    for name, given in asked:
-        privacy = config.privacy.model_copy(update={**given, "unit": unit})
-        made = build_privacy(config.model_copy(update={"privacy": privacy}), num_examples, num_values=num_values)
+    for name, key, value in asked:
+        made = build_privacy(_as_asked(config, unit, key, value), num_examples, num_values=num_values)
         plans = [plan for plan in made.plans.values() if isinstance(plan, (ExamplePrivacy, ClientPrivacy))]
         found.append(
             Choice(
@@ -105,6 +105,23 @@ def choices(
             )
         )
     return found
+
+
+def _as_asked(config: Config, unit: Literal["example", "client"], key: str, value: float) -> Config:
+    """The configuration with that unit alone and one key of its noise, checked as one that was written so.
+
+    Raises:
+        ConfigError: it contradicts itself.
+    """
+    values = resolved_values(config)
+    given = values["privacy"]
+    if unit == "client" and config.privacy.unit == "both":
+        given["clip_norm"] = given["client_clip_norm"]
+    if unit == "example":
+        values["audit"]["canary_clients"] = 0  # they are there to find out about clients
+    kept = ("delta", "clip_norm", "randomness", "on_budget", "coalition" if unit == "client" else "accountant")
+    values["privacy"] = {name: given[name] for name in kept} | {"unit": unit, key: value}
+    return parse_resolved(values, where=f'the configuration with privacy.unit = "{unit}"')
 
 
 def build_private_training(config: Config, client: str, plan: Plan) -> PrivateSettings | None:

@@ -133,13 +133,6 @@ def check_delta(delta: float, count: int, what: str) -> None:
         )
 
 
-def seeded(config: Config) -> str:
-    """A part of the guarantee's sentence: what it rests on where noise is drawn from a seed; else ""."""
-    if config.privacy.randomness == "system":
-        return ""
-    return "; only for who does not know the seed that the noise is drawn from (privacy.randomness)"
-
-
 def number(epsilon: float) -> str:
     """Epsilon as it is written in a guarantee."""
     return f"{epsilon:.4g}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from confide.agreed import seeded
 from confide.build.privacy_asked import (
     FederationPrivacy,
     check_delta,
@@ -10,9 +11,9 @@ from confide.build.privacy_asked import (
     noise_source,
     number,
     of_clients,
-    seeded,
 )
 from confide.config.schema import Config
+from confide.parties.releasing import MOST_NOISINGS
 from confide.plural import plural
 from confide.privacy.client_level import ClientPrivacy, delta_for_noise, plan_grid
 from confide.seal.profiles import get_profile
@@ -46,7 +47,7 @@ def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> F
                 noise_multiplier=noise_multiplier,
                 num_honest=num_honest,
                 num_values=num_values,
-                num_draws=float(num_values) * len(clients) * federation.rounds,
+                num_draws=float(num_values) * len(clients) * federation.rounds * MOST_NOISINGS,
                 delta=privacy.delta,
                 num_levels=num_levels,
             ),

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from confide.build.privacy_asked import FederationPrivacy, check_delta, check_finite, number, of_rows, seeded
+from confide.agreed import seeded
+from confide.build.privacy_asked import FederationPrivacy, check_delta, check_finite, number, of_rows
 from confide.config.schema import Config
 from confide.plural import plural
 from confide.privacy.example_level import ExamplePrivacy, sampling_of

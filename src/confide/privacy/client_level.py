@@ -205,7 +205,7 @@ def plan_grid(
         noise_multiplier: > 0.
         num_honest: >= 1.
         num_values: of a round.
-        num_draws: values of all clients and rounds: how often noise is drawn.
+        num_draws: values of all clients and rounds, each as often as it may be noised: how often noise is drawn.
         delta: of the guarantee.
         num_levels: levels that sealing has on each side of zero.
 
