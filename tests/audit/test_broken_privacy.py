@@ -2,7 +2,8 @@
 
 Real DP-SGD on a tiny model, by the trainer that clients use. Eight clients hold the same hundred short rows as
 canaries, each with coins and noise of its own, so there are 800 coins. Every row's gradient is longer than the clipping
-norm. Who sees the updates solves for each row's share in them, as rows' gradients are not orthogonal.
+norm. Who sees the updates solves for each row's share in them, as rows' gradients are not orthogonal. Whole runs,
+with the scores of `confide audit`, are in tests/auditor/test_broken_runs.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -213,8 +214,8 @@ def test_noise_in_the_first_round_only_is_flagged_by_the_last_rounds_update() ->
 def test_a_divisor_by_the_actual_batch_is_not_seen_by_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all rows in every step the actual batch is the expected one: nothing there to see, and nothing is seen.
 
-    With sampled rows it scales a whole step by a number that no single row moves by more than its share, and no score
-    of directions changes with it. Such a break has to be found in the code, not by this audit.
+    With sampled rows it scales a whole step by one number, which changes no direction: that is an argument, and nothing
+    here tests it. Such a break has to be found in the code, not by this audit.
     """
     monkeypatch.setattr(PrivateSteps, "make_gradient", divide_by_actual_batch(PrivateSteps.make_gradient))
     broken = audited(told(0))

@@ -253,19 +253,19 @@ def test_only_single_updates_are_a_what_if_and_sealed_ones_are_the_sealed_server
 def test_only_what_a_party_of_the_run_is_given_bounds_epsilon(federation: Federation, table: Findings) -> None:
     sealed = {(one.view, one.attack) for one in table.told}
     assert sealed == {
-        ("client", f"cosine with the {EVERYONE}"),
-        ("client", f"cosine with the {OTHERS}"),
-        ("sealed-server", f"cosine with the {SEALED}"),
+        ("client", f"joint with the {EVERYONE}"),
+        ("client", f"joint with the {OTHERS}"),
+        ("sealed-server", f"joint with the {SEALED}"),
     }
     plain = {one.attack for one in federation.audit(federation.rows()).told if one.view == "server"}
-    assert plain == {f"cosine with the {ALONE}"}  # and no row that was pruned, noised or put together here
+    assert plain == {f"joint with the {ALONE}"}  # and no row that was pruned, noised or put together here
 
 
 def test_scores_that_bound_epsilon_are_those_of_the_table_beside_the_coins(table: Findings) -> None:
     for row in (EVERYONE, OTHERS):
-        (told,) = (one for one in table.told if one.attack == f"cosine with the {row}")
+        (told,) = (one for one in table.told if one.attack == f"joint with the {row}")
         members, others = told.scores[told.coins], told.scores[~told.coins]
-        assert auc(members, others).interval.value == pytest.approx(of(table, row).members.value)
+        assert auc(members, others).interval.value == pytest.approx(of(table, row, "joint").members.value)
         assert told.population == "records"
 
 

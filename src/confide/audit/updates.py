@@ -21,10 +21,11 @@ from confide.audit.update_rows import Row, rows_of
 __all__ = ["Row", "audit_updates", "rows_of"]
 
 _FEWEST = 2
-EPSILON_MEASURE = "cosine"
-"""Whose scores bound epsilon: clipped gradients are all of one length, so it is the direction that tells.
+EPSILON_MEASURE = "joint"
+"""Whose scores bound epsilon: what a record adds to an update, with what others add along its direction taken out.
 
-Fixed, and one only, as all that are tried share the significance.
+Records' gradients overlap, and without that the others' shares hide one record's as well as noise does: a run without
+any clipping would pass. Fixed, and one only, as all that are tried share the significance.
 """
 _DIFFERENCE = (
     "The published score is <g, G> - |g|^2 / 2, with G the sum of the gradients that made an update; seen is only an "
@@ -53,9 +54,9 @@ def audit_updates(
         seed: of the run, for the blind baseline.
 
     Returns:
-        For every row and measure (cosine, by layer, gradient difference) the AUC of the mean score over rounds, beside
-        the blind baseline's; in the note, the paired difference from the first row on the records that both ask about.
-        Where coins decided about single copies, the scores that bound epsilon, of rows that a party of the run sees.
+        For every row and measure of `MEASURES` the AUC of the mean score over rounds, beside the blind baseline's; in
+        the note, the paired difference from the first row on the records that both ask about. Where coins decided about
+        single copies, the scores that bound epsilon, of rows that a party of the run sees.
     """
     findings = Findings()
     if not rows:

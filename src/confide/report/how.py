@@ -41,6 +41,7 @@ HOW: Mapping[str, str] = {
     "cosine": "the direction of the update",
     "difference": "the direction of the update, for its length",
     "layer cosine": "the direction of the update, layer by layer",
+    "joint": "each one's own share in the update, with the others' taken out",
     "reported loss": "the losses that clients report",
     "reported length": "the sizes that clients report",
 }
