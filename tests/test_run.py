@@ -146,6 +146,46 @@ def test_final_points_at_the_round_published_last_and_only_that_one_keeps_its_st
     assert run.rounds() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("status", ["finished", "interrupted"])
+def test_the_round_before_a_lost_last_one_is_not_the_final_model(run: RunDirectory, status: str) -> None:
+    for number in range(4):
+        save_round(run, number)
+        if number:
+            run.append_record(record(number))
+    run.set_status(status)
+    assert run.final.name == "0003"
+    link, told = run.path / "final", run.path / "rounds.jsonl"
+    shutil.rmtree(run.round_folder(3))
+    lost = r"completed round 3, and rounds/0003 is gone: round 2, the last that is there, is not its final model\. Put "
+    with pytest.raises(RunDirectoryError, match=lost):
+        _ = run.final
+    for other in (link, told):  # either of the two is enough
+        kept = told.read_text()
+        other.unlink()
+        with pytest.raises(RunDirectoryError, match=lost):
+            run.check_end()
+        told.write_text(kept)
+        link.unlink(missing_ok=True)
+        link.symlink_to("rounds/0003")
+    shutil.rmtree(run.round_folder(2))
+    with pytest.raises(RunDirectoryError, match="completed round 3, and rounds/0002, rounds/0003 are gone: round 1, "):
+        run.check_end()
+
+
+def test_a_run_that_was_interrupted_ends_with_its_last_complete_round(run: RunDirectory) -> None:
+    for number in range(2):
+        save_round(run, number)
+    run.append_record(record(1))
+    with (run.path / "rounds.jsonl").open("a") as file:
+        file.write(record(2).to_json()[:-9])  # killed while it wrote
+    with run.new_round(2) as folder:  # killed before it was published
+        (folder / RECORD_FILE).write_text(record(2).to_json())
+    run.set_status("interrupted")
+    assert run.final.name == "0002"
+    shutil.rmtree(run.round_folder(2))
+    assert run.final.name == "0001"
+
+
 def test_records_are_mended_from_the_rounds_after_a_kill(run: RunDirectory) -> None:
     for number in range(4):
         save_round(run, number)

@@ -22,7 +22,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -146,9 +146,11 @@ class RunDirectory:
         """The folder of the last complete round.
 
         Raises:
-            RunDirectoryError: no round is complete yet.
+            RunDirectoryError: no round is complete yet, or see `check_end`.
         """
-        return self.round_folder(self.last_round())
+        last = self.last_round()
+        self.check_end()
+        return self.round_folder(last)
 
     def set_status(self, status: str, **more: object) -> None:
         """Writes the run's status ("running", "finished", "interrupted", "failed") and when it was set."""
@@ -243,6 +245,37 @@ class RunDirectory:
                 f"{self.path} has no complete round, not even the start. Remove it and run `confide train` again."
             )
         return numbers[-1]
+
+    def check_end(self) -> None:
+        """Refuses a run whose last rounds are gone: the one before them would pass for the final model.
+
+        A round was completed if `final` points at it or `rounds.jsonl` has its line: both are written after its folder.
+        So a run that was interrupted, whatever its configuration asks for, is whole up to its last complete round.
+
+        Raises:
+            RunDirectoryError: names the folders that are missing.
+        """
+        completed = self._completed()  # first: a run that goes on may complete a round meanwhile
+        there = max([0, *self.rounds()])
+        gone = [number for number in completed if number > there]
+        if gone:
+            folders = ", ".join(f"rounds/{number:04d}" for number in gone)
+            verb = "are" if len(gone) > 1 else "is"
+            raise RunDirectoryError(
+                f"the run {self.path} completed round {gone[-1]}, and {folders} {verb} gone: round {there}, the last "
+                f"that is there, is not its final model. Put {folders} back from the run as it was trained, or train "
+                "it anew."
+            )
+
+    def _completed(self) -> list[int]:
+        """The numbers of rounds that were completed by what stands outside their folders, ascending."""
+        link, told = self.path / "final", self.path / "rounds.jsonl"
+        names = [link.readlink().name] if link.is_symlink() else []
+        found = {int(name) for name in names if _ROUND.fullmatch(name)}
+        for line in told.read_text(errors="replace").splitlines() if told.is_file() else []:
+            with suppress(RunDirectoryError):  # a line that a kill cut off
+                found.add(RoundRecord.from_json(line).round_number)
+        return sorted(found)
 
     def rounds(self) -> list[int]:
         """The numbers of all complete rounds, ascending."""

@@ -1,6 +1,8 @@
 """Findings from rankings: what stands beside them, and tests that hold."""
 
 import itertools
+import re
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +101,9 @@ def test_a_part_is_measured_as_if_there_were_nothing_else() -> None:
     part = np.arange(60) < 40
     found = area(subject(labels), scores, blind, part=part)
     alone = area(subject(labels[part]), scores[part], blind[part])
-    assert found == alone
+    assert replace(found, sample=alone.sample) == alone
+    assert isinstance(alone.sample, AreaSample)
+    assert found.sample == replace(alone.sample, is_half=True)
     assert roc(subject(labels), "members", scores, part=part) == roc(subject(labels[part]), "members", scores[part])
 
 
@@ -149,6 +153,41 @@ def test_a_shortage_says_so_where_an_auc_worth_finding_would_overlap_the_blind_b
 def test_a_shortage_says_where_no_number_of_records_would_do() -> None:
     labels, scores = drawn(12, num=300, effect=2.0)
     assert "The texts alone tell members" in area(subject(labels), scores, scores).sample.shortage(1)
+
+
+@pytest.mark.parametrize(("value", "is_advice"), [(0.70, True), (0.748, False), (0.76, False)])
+def test_a_number_of_records_that_nobody_has_is_no_advice(value: float, is_advice: bool) -> None:
+    blind = Interval(value=value, low=0.4, high=0.96, num=48)
+    said = AreaSample(num_members=24, num_others=24, blind=blind).shortage(1)
+    assert (f"The texts alone tell members with an AUC of {value:.2f} (0.40 to 0.96)" in said) != is_advice
+    if is_advice:
+        assert 24 < int(said.split("about ")[1].split(" ")[0]) <= 2400
+
+
+@pytest.mark.parametrize("high", [None, 0.55, 0.70])
+@pytest.mark.parametrize("num", [12, 24])
+def test_what_half_of_the_records_need_is_said_of_all(num: int, high: float | None) -> None:
+    blind = None if high is None else Interval(value=0.5, low=0.4, high=high, num=2 * num)
+    said = [
+        AreaSample(num_members=num, num_others=num, blind=blind, is_half=is_half).shortage(1)
+        for is_half in (False, True)
+    ]
+    pattern = r"about (\d+) members" if num == 24 else r"(\d+) of each"
+    found = [re.search(pattern, one) for one in said]
+    if num == 24 and high != 0.70:
+        assert found == [None, None]
+        return
+    alone, in_half = (int(one[1]) for one in found if one)
+    assert in_half == 2 * alone > num
+    assert "on one half of the records" in said[1]
+    assert "needed in the two halves." in said[1]
+    assert "half" not in said[0]
+
+
+def test_over_how_many_attacks_a_number_is_corrected_stands_beside_it() -> None:
+    sample = AreaSample(num_members=6, num_others=6, blind=None)
+    assert "to find one of 0.75 with 8 attacks, 28 of each are needed." in sample.shortage(8)
+    assert "to find one of 0.75, 20 of each are needed." in sample.shortage(1)
 
 
 def test_more_attacks_need_more_records() -> None:

@@ -22,6 +22,7 @@ class FixedSample:
     num_others: int = 19
     most_attacks: int
     few: str = TOO_FEW
+    is_half: bool = False
 
     def shortage(self, num_attacks: int) -> str:
         return "" if num_attacks <= self.most_attacks else self.few
@@ -215,7 +216,16 @@ def test_what_a_number_beyond_its_controls_is_called(
     assert (measure.verdict, measure.caveat) == (verdict, caveat)
 
 
-def test_what_a_number_above_its_controls_lacks_is_counted_at_the_size_that_was_measured() -> None:
+@pytest.mark.parametrize(
+    ("is_half", "needed"),
+    [
+        (False, "about 28 members and 49 others are needed."),
+        (True, "about 56 members and 97 others are needed in the "),
+    ],
+)
+def test_what_a_number_above_its_controls_lacks_is_counted_at_the_size_that_was_measured(
+    is_half: bool, needed: str
+) -> None:
     """McNemar's p of five of eleven, over three attacks. By hand: ((2.128 + 0.842) / 1.863)^2 = 2.54 times as many."""
     above = Interval(value=5 / 11, low=0.1, high=0.72, num=11)
     found = Found(
@@ -228,11 +238,11 @@ def test_what_a_number_above_its_controls_lacks_is_counted_at_the_size_that_was_
         members=above,
         controls={},
         differences={"base": Difference(interval=above, p_value=0.5**5)},
-        sample=FixedSample(most_attacks=9),
+        sample=FixedSample(most_attacks=9, is_half=is_half),
     )
     (measure,) = judge([found], {0: 3 * 0.5**5}, is_randomised=True, num_attacks={0: 3})
     assert measure.verdict == "no evidence"
-    assert measure.caveat == (
+    assert measure.caveat.startswith(
         "More than its controls, but not beyond what 3 attacks may find by chance (p 0.094 after correction); if the "
-        "excess stays as it is, about 28 members and 49 others are needed."
+        f"excess stays as it is, {needed}"
     )

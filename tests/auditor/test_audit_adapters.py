@@ -14,7 +14,7 @@ from confide.audit.gate import failed_conditions, parse_condition
 from confide.audit.measure_names import CURVES, parse_measure_name
 from confide.audit.results import AuditResults
 from confide.auditor import AdaptersToAudit, AuditRequest, audit_adapters, results_path
-from confide.auditor.of_adapters import CLAIMED
+from confide.auditor.of_adapters import CLAIMED, model_called
 from confide.build import build_model
 from confide.build.data import build_flipped
 from confide.canaries.coins import Flipped
@@ -23,7 +23,9 @@ from confide.data.examples import Instruction, Record
 from confide.errors import DataError, ModelError, NonFiniteUpdateError, UsageError
 from confide.model import load as load_module
 from confide.model.adapter_files import read_adapter
+from confide.model.registry import BUILTIN_MODELS
 from confide.model.tiny import make_byte_tokenizer
+from confide.report.wording import need
 from tests.auditor.test_adapter_folders import save_with_peft
 from tests.recorded import ROUNDS, words
 
@@ -209,11 +211,47 @@ def test_too_few_records_are_said_with_how_many_are_needed(given: AdaptersToAudi
     )
     found = audit_adapters(few, QUICK)
     assert [one for one in found.warnings if "too few records" in one and "20 of each are needed" in one]
-    alone = replace(few, non_members=few.members)  # each of them repeats a member
+    alike = [{"text": str(row["text"]).upper()} for row in rows[:4]]  # each of them repeats a member
+    alone = replace(few, non_members=write_rows(tmp_path / "alike.jsonl", alike))
     with pytest.raises(DataError, match=r"nothing to compare.*4 near-duplicates left out") as raised:
         audit_adapters(alone, QUICK)
     assert "Give more records with --members and --non-members" in str(raised.value)
     assert "audit.canaries" not in str(raised.value)
+
+
+def test_the_sentence_the_note_and_the_gate_ask_for_as_many_records(given: AdaptersToAudit) -> None:
+    """Half of the records measure the best attack: whoever gives as many as are asked for must not be asked again."""
+    found = audit_adapters(given, QUICK)
+    (best,) = [one for one in found.measures if (one.view, one.attack) == ("final", "best")]
+    assert "40 of each are needed in the two halves." in best.caveat
+    assert "40 of each are needed in the two halves." in best.note
+    assert need(best) == "at least 40 records that were trained on and as many others are needed"
+    (line,) = failed_conditions(found, [parse_condition("final.membership.best.records.auc > 0.9999")])
+    assert "40 of each are needed in the two halves." in line
+
+
+def test_one_file_for_both_sides_is_said(given: AdaptersToAudit, tmp_path: Path) -> None:
+    twice = replace(given, non_members=given.members)
+    with pytest.raises(
+        DataError, match=r"--members and --non-members hold the same \d+ records, so there is nothing to"
+    ):
+        audit_adapters(twice, QUICK)
+    rows = [json.loads(line) for line in given.members.read_text().splitlines()]
+    part = replace(given, non_members=write_rows(tmp_path / "part.jsonl", rows[:3]))
+    with pytest.raises(DataError, match="what --non-members holds, 3 records, is all in --members too"):
+        audit_adapters(part, QUICK)
+
+
+def test_the_hint_on_a_column_that_is_not_known_is_what_helps(given: AdaptersToAudit, tmp_path: Path) -> None:
+    named = {}
+    for name, path in (("members", given.members), ("non_members", given.non_members)):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        named[name] = write_rows(tmp_path / f"{name}.jsonl", [{"note": row["response"]} for row in rows])
+    other = replace(given, members=named["members"], non_members=named["non_members"])
+    with pytest.raises(DataError, match=r"the columns are: note\. .* --set data\.text_column=NAME"):
+        audit_adapters(other, QUICK)
+    found = audit_adapters(other, replace(QUICK, settings=(*QUICK.settings, "data.text_column=note")))
+    assert found.measures
 
 
 def test_where_records_were_cut_off_the_length_that_is_read_is_named(given: AdaptersToAudit, tmp_path: Path) -> None:
@@ -283,8 +321,43 @@ def test_a_base_model_of_another_name_is_remarked_upon(given: AdaptersToAudit, t
     base.module.save_pretrained(str(tmp_path / "llama-copy"))
     base.tokenizer.save_pretrained(str(tmp_path / "llama-copy"))
     found = audit_adapters(replace(given, base=str(tmp_path / "llama-copy")), QUICK)
-    assert [one for one in found.warnings if one.startswith("The adapters name tiny-llama as their base model")]
-    assert not [one for one in audit_adapters(given, QUICK).warnings if "as their base model" in one]
+    (said,) = [one for one in found.warnings if one.startswith("The adapters name tiny-llama as their base model")]
+    assert "give with --base a folder that is called tiny-llama, or correct base_model_name_or_path in each" in said
+    assert found.doubts[0] == said
+    text = "final.membership.loss.records.auc > 0.9999"
+    assert failed_conditions(found, [parse_condition(text)]) == [f"{text}: not known. {said}"]
+    calm = audit_adapters(given, QUICK)
+    assert calm.doubts == []
+    assert not [one for one in calm.warnings if "as their base model" in one]
+
+
+def test_the_same_base_model_in_a_folder_of_its_name_raises_no_doubt(given: AdaptersToAudit, tmp_path: Path) -> None:
+    base = load_module.load_base_model("tiny-llama", device="cpu")
+    base.module.save_pretrained(str(tmp_path / "Tiny-Llama"))
+    base.tokenizer.save_pretrained(str(tmp_path / "Tiny-Llama"))
+    found = audit_adapters(replace(given, base=str(tmp_path / "Tiny-Llama")), QUICK)
+    assert found.doubts == []
+
+
+def test_one_round_of_another_base_model_is_a_doubt(given: AdaptersToAudit) -> None:
+    path = given.folder / "0002" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": "somebody/other"}))
+    (doubt,) = audit_adapters(given, QUICK).doubts
+    assert doubt.startswith("The adapters name somebody/other as their base model, and they are audited on tiny-llama")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("models/SmolLM2-135M-Instruct/", "HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct"),
+        ("gemma3-270m", "google/gemma-3-270m", "cache/gemma3-270m"),
+        ("hub/models--google--gemma-3-270m/snapshots/0a1b2c", "google/gemma-3-270m"),
+        *((name, model.hub_id) for name, model in BUILTIN_MODELS.items()),
+    ],
+)
+def test_one_model_under_several_names_is_one_model(names: Sequence[str]) -> None:
+    assert len({model_called(name) for name in names}) == 1
+    assert model_called(names[0]) != model_called("somebody/other")
 
 
 def test_the_base_model_is_the_one_that_the_adapters_name_unless_another_is_given(

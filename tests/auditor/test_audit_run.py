@@ -305,6 +305,21 @@ def test_a_round_that_is_missing_is_said_and_worked_around(copy: Path) -> None:
     assert ("client", "updates") in families(found)
 
 
+def test_a_last_round_that_is_missing_is_refused(copy: Path) -> None:
+    shutil.rmtree(copy / "rounds" / f"{ROUNDS:04d}")
+    with pytest.raises(RunDirectoryError, match=f"completed round {ROUNDS}, and rounds/{ROUNDS:04d} is gone: round "):
+        audit_run(copy, QUICK)
+
+
+def test_of_a_run_that_was_interrupted_the_last_complete_round_is_audited(copy: Path) -> None:
+    shutil.rmtree(copy / "rounds" / f"{ROUNDS:04d}")  # as if it had been killed while it trained that round
+    directory = RunDirectory.open(copy)
+    directory.publish(ROUNDS - 1)
+    directory.rebuild_records()
+    directory.set_status("interrupted")
+    assert audit_run(copy, QUICK).run.num_rounds == ROUNDS - 1
+
+
 def test_another_base_model_is_refused(copy: Path) -> None:
     other = build_model(load_config(copy / "config.toml", ["run.seed=1"]))
     with pytest.raises(RunDirectoryError, match="was started with other weights of tiny-llama"):

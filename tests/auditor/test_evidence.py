@@ -131,7 +131,8 @@ def test_too_few_to_say_anything_raise_no_doubt() -> None:
 @pytest.mark.parametrize(("num_members", "num_others"), [(9, 30), (30, 9), (2, 2)])
 def test_too_few_records_are_said_with_how_many_are_needed(num_members: int, num_others: int) -> None:
     (found,) = few_records(case_of(num_members, num_others))
-    assert found.startswith("records: too few records for any conclusion: ")
+    assert found.startswith("records: too few records for a conclusion from rankings (membership): ")
+    assert found.endswith("more are needed, as each measure says.")
     assert f"{num_members} members and {num_others} non-members" in found
     assert "20 of each are needed" in found  # by Hanley and McNeil, for an AUC of 0.75
 

@@ -1,7 +1,8 @@
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +84,32 @@ def test_baselines_are_trained_once_and_shown_side_by_side(app: typer.Typer, tin
     assert saved["verdict"] in " ".join(shown.split())
 
 
+@contextmanager
+def _stopped_after(run: Path, number: int) -> Iterator[None]:
+    """Hides the later rounds of a finished run, and what tells of them."""
+    hidden = [folder for folder in sorted((run / "rounds").iterdir()) if int(folder.name) > number]
+    told, final = (run / "rounds.jsonl").read_text(), (run / "final").readlink()
+    for folder in hidden:
+        folder.rename(run / f"aside-{folder.name}")
+    (run / "final").unlink()
+    (run / "rounds.jsonl").write_text("".join(told.splitlines(keepends=True)[:number]))
+    try:
+        yield
+    finally:
+        for folder in hidden:
+            (run / f"aside-{folder.name}").rename(folder)
+        (run / "final").symlink_to(final)
+        (run / "rounds.jsonl").write_text(told)
+
+
 def test_alone_each_client_is_measured_with_its_own_model(tiny_run: Path) -> None:
     comparison = compare_run(tiny_run, observer=Rounds()).comparison
     assert comparison is not None
     losses = {name: [c.scores.value("loss") for c in evaluation.clients] for name, evaluation in comparison.models}
     assert len({tuple(values) for values in losses.values()}) == len(MODELS)
-    (tiny_run / "baselines" / "alone-south" / "rounds" / "0002").rename(tiny_run / "set-aside")
-    try:
-        # Without its last round, south's own model is the one after round 1; the others are as they were.
+    # As if south had stopped after round 1: then that is its own model. The others are as they were.
+    with _stopped_after(tiny_run / "baselines" / "alone-south", 1):
         undone = compare_run(tiny_run, observer=Rounds()).comparison
-    finally:
-        (tiny_run / "set-aside").rename(tiny_run / "baselines" / "alone-south" / "rounds" / "0002")
     assert undone is not None
     changed = [
         before.name
@@ -106,14 +122,8 @@ def test_alone_each_client_is_measured_with_its_own_model(tiny_run: Path) -> Non
 def test_the_untrained_round_scores_as_the_base_model(tiny_run: Path) -> None:
     comparison = compare_run(tiny_run, observer=Rounds()).comparison
     assert comparison is not None
-    hidden = [(tiny_run / "rounds" / name, tiny_run / f"aside-{name}") for name in ("0001", "0002")]
-    for place, aside in hidden:
-        place.rename(aside)
-    try:
+    with _stopped_after(tiny_run, 0):
         untrained = assess_run(tiny_run).federated
-    finally:
-        for place, aside in hidden:
-            aside.rename(place)
     assert untrained.to_json() == comparison.base.to_json()
 
 

@@ -90,7 +90,9 @@ def test_an_answer_outside_the_choices_is_refused(answer: object) -> None:
 
 
 def test_a_table_without_anything_to_learn_names_its_columns_and_the_keys_to_set() -> None:
-    with pytest.raises(DataError, match=r"the columns are: question, reply\. Name yours with data\.messages_column"):
+    with pytest.raises(
+        DataError, match=r"are: question, reply\. Name yours .* --set data\.text_column=NAME; or so data\.m"
+    ):
         read({"question": "q", "reply": "r"})
 
 

@@ -150,7 +150,7 @@ def test_a_final_model_that_was_not_decided_is_not_called_better_than_rounds() -
 
 def test_advice_on_too_few_records_says_how_many() -> None:
     (item,) = advice(audit(measures=[too_few()]))
-    assert item.text.endswith("at least 1,000 records that were not trained on are needed for M7 ez on records.")
+    assert item.text.endswith("for M7 ez on records, at least 1,000 records that were not trained on are needed.")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from confide.audit.results import AuditResults, Estimate, Family, Measure, Verdict, ViewKind
 from confide.report.clauses import best_control, clause
-from confide.report.sentences import findings, guarantee, headline, not_examined, utility, worst_of
+from confide.report.sentences import BRACKETS, findings, guarantee, headline, not_examined, utility, worst_of
 from confide.report.wording import BEYOND_CONTROLS, FAMILIES, VERDICTS, VIEWS
 from tests.report.audits import (
     above_by_chance,
@@ -105,8 +105,8 @@ def test_a_number_above_its_controls_that_so_many_attacks_find_by_chance_is_said
     assert _plain(finding.text) == (
         "More than its controls, but not beyond what so many attacks find by chance (p 0.094 after correction): 45.5 % "
         "(16.7 to 76.6, n = 11) of repeated canaries came out word for word by attack E6 two-model-base (the model set "
-        "against the base model), against 0.0 % (0.0 to 17.6, n = 19) for held-out records; about 28 "
-        "records that were trained on and 49 others are needed to tell."
+        "against the base model), picked from 2 such numbers, against 0.0 % (0.0 to 17.6, n = 19) for held-out "
+        "records; about 28 records that were trained on and 49 others are needed to tell."
     )
     assert headline(results) == (
         "Attacks found more than their controls in 1 of the 2 views that were examined, but not with certainty."
@@ -122,8 +122,9 @@ def test_what_no_coins_explain_is_said_to_be_that_and_asks_for_no_records() -> N
     assert _plain(final.text) == (
         "More than its controls, but no coins decided what was trained on, so other differences may explain it: "
         "records that were trained on are told from others with an AUC of 0.810 (0.760 to 0.850, n = 400), where 0.5 "
-        "is guessing, by attack M8 wbc (in how many short passages it beats the base model), against "
-        "0.550 (0.460 to 0.650, n = 400) for a guess from the texts alone; so it is with 1 other measure."
+        "is guessing, by attack M8 wbc (in how many short passages it beats the base model), picked from 2 such "
+        "numbers, against 0.550 (0.460 to 0.650, n = 400) for a guess from the texts alone; so it is with 1 other "
+        "measure."
     )
     assert headline(results) == (
         "Attacks found more than their controls in 1 of the 2 views that were examined, but not with certainty; 1 more "
@@ -165,6 +166,20 @@ def test_a_finding_says_what_came_out_by_how_much_and_above_what() -> None:
         "(the model asked to go on where each was cut off), against 4.2 % (0.1 to 21.1, n = 24) for held-out records, "
         "which leaves 37.5 percentage points (17.0 to 58.9, n = 24) to training."
     )
+
+
+def test_a_number_that_was_picked_from_several_of_its_kind_says_so() -> None:
+    """The interval is that of a number fixed beforehand: of eight attacks on nothing one is high."""
+    areas = [measure("client", "membership", attack=name, metric="auc") for name in ("loss", "wbc", "ez", "best")]
+    beside = [measure("client", "membership", metric="tpr@0.1"), measure("client"), measure("final", metric="auc")]
+    (finding,) = (one for one in findings(audit(measures=[*areas, *beside])) if one.view == "client")
+    assert finding.worst.metric == "exact"  # the one of its kind
+    assert "picked from" not in finding.text
+    for worst in range(4):
+        found = [one.model_copy(update={"verdict": "unexplained"} if n == worst else {}) for n, one in enumerate(areas)]
+        (finding,) = (one for one in findings(audit(measures=[*found, *beside])) if one.view == "client")
+        assert "), picked from 4 such numbers, against " in finding.text
+    assert "its interval is not corrected for that" in BRACKETS
 
 
 def test_other_families_that_found_something_are_named() -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confide.audit.area_samples import NEEDS_BLIND, AreaSample
 from confide.audit.results import Estimate
 from confide.report.wording import (
     counted,
@@ -121,3 +122,20 @@ def test_too_few_records_always_come_with_a_number() -> None:
         "about 80 records that were trained on and 90 others are needed"
     )
     assert need(measure(members=estimate(0.5, 0.01, 49))) == "about 50 records are needed"
+    assert need(too_few(caveat=NEEDS_BLIND)) == (
+        "at least 10 records that were trained on and as many others are needed"
+    )
+
+
+def test_a_caveat_that_asks_for_no_records_is_the_clause_itself() -> None:
+    caveat = "The texts alone find 60% of the members; a model's part cannot be told from that."
+    assert need(too_few(caveat=caveat)) == "the texts alone find 60% of the members"
+
+
+def test_the_sentence_asks_for_what_the_caveat_of_a_half_of_the_records_does() -> None:
+    """24 members and 24 others, of which one half chose the attack: a gate says the caveat, and the page `need`."""
+    caveat = AreaSample(num_members=12, num_others=12, blind=None, is_half=True).shortage(1)
+    assert need(too_few(metric="auc", attack="best", caveat=caveat)) == (
+        "at least 40 records that were trained on and as many others are needed"
+    )
+    assert "40 of each are needed in the two halves" in caveat

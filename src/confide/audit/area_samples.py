@@ -1,6 +1,7 @@
 """The records behind rankings, and whether so many could have shown that half of the members are told for certain."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from scipy.special import ndtri
 from scipy.stats import binom, binomtest
@@ -18,6 +19,7 @@ and the rest guessed.
 NEEDS_BLIND = f"The blind baseline needs {MIN_PER_LABEL} members and as many others; without it nothing is a leak."
 _HALF = 0.5
 _STEP = 1.1
+_MOST_TIMES = 100.0  # more than that is no advice
 _MOST_STEPS = 100  # to about ten thousand times as many
 
 
@@ -27,11 +29,13 @@ class AreaSample:
 
     Attributes:
         blind: the blind baseline's AUC on the same records; None where there are too few for it.
+        is_half: see `Sample`.
     """
 
     num_members: int
     num_others: int
     blind: Interval | None
+    is_half: bool = False
 
     def shortage(self, num_attacks: int) -> str:
         """Why an AUC of `WORTH_FINDING` would not be found above chance and the texts' part; see `Sample`.
@@ -39,28 +43,40 @@ class AreaSample:
         That its interval lies above the blind baseline's asks for more than their paired test, also after correction
         over some dozens of attacks.
         """
-        few = shortage(self.num_members, self.num_others, auc=WORTH_FINDING, num_tests=num_attacks)
+        few = shortage(
+            self.num_members, self.num_others, auc=WORTH_FINDING, num_tests=num_attacks, is_half=self.is_half
+        )
         if self.blind is None:
             return f"{few} {NEEDS_BLIND}".strip()
         if few or _would_be_found(self.num_members, self.num_others, self.blind.high):
             return few
-        if self.blind.value >= WORTH_FINDING:
+        factor = self._times_as_many(self.blind)
+        if factor is None:
             return (
-                f"The texts alone tell members with an AUC of {self.blind.value:.2f}; a model's part cannot be told "
-                "from that."
+                f"The texts alone tell members with an AUC of {self.blind.value:.2f} ({self.blind.low:.2f} to "
+                f"{self.blind.high:.2f}); a model's part cannot be told from that."
             )
+        on, times, in_all = (" on one half of the records", 2, " in the two halves") if self.is_half else ("", 1, "")
+        members, others = (times * round(factor * num) for num in (self.num_members, self.num_others))
+        return (
+            f"The blind baseline's interval reaches {self.blind.high:.2f}; for an AUC of {WORTH_FINDING:.2f} to lie "
+            f"above it{on}, about {members} members and {others} others are needed{in_all}."
+        )
+
+    def _times_as_many(self, blind: Interval) -> float | None:
+        """How many times as many records would show an AUC of `WORTH_FINDING`; None if `_MOST_TIMES` would not."""
+        if blind.value >= WORTH_FINDING:
+            return None
         factor = 1.0
         while not _would_be_found(
             int(factor * self.num_members),
             int(factor * self.num_others),
-            self.blind.value + (self.blind.high - self.blind.value) / factor**0.5,
+            blind.value + (blind.high - blind.value) / factor**0.5,
         ):
             factor *= _STEP
-        return (
-            f"The blind baseline's interval reaches {self.blind.high:.2f}; for an AUC of {WORTH_FINDING:.2f} to lie "
-            f"above it, about {factor * self.num_members:.0f} members and {factor * self.num_others:.0f} others are "
-            "needed."
-        )
+            if factor > _MOST_TIMES:
+                return None
+        return factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +92,7 @@ class LowEndSample:
     num_others: int
     max_fpr: float
     blind: Interval | None
+    is_half: ClassVar[bool] = False
 
     def shortage(self, num_attacks: int) -> str:
         """Why half of the members, told for certain, would not be found; see `Sample`."""

@@ -86,8 +86,9 @@ def area(subject: Subject, scores: Scores, blind: Scores | None, *, part: Flags 
         subject: what it is about.
         scores: shape (num_candidates,), finite, higher = member.
         blind: of the same candidates; None where there are too few for it: then nothing is called a leak.
-        part: which candidates to measure on, shape (num_candidates,); None for all.
+        part: the half of the candidates to measure on, shape (num_candidates,); None for all.
     """
+    is_half = part is not None
     part = np.ones(subject.labels.size, np.bool_) if part is None else part
     outcomes = subject.outcomes("rank", scores, part=part)
     labels, scores = subject.labels[part], scores[part]
@@ -110,7 +111,10 @@ def area(subject: Subject, scores: Scores, blind: Scores | None, *, part: Flags 
         controls,
         differences,
         sample=AreaSample(
-            num_members=measured.num_members, num_others=measured.num_non_members, blind=controls.get("blind")
+            num_members=measured.num_members,
+            num_others=measured.num_non_members,
+            blind=controls.get("blind"),
+            is_half=is_half,
         ),
         lacking="" if blind is not None else NEEDS_BLIND,
         outcomes=outcomes,

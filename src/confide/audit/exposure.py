@@ -1,4 +1,9 @@
-"""Exposure of planted secrets from one party's view: how far above all other secrets of its form each one stands."""
+"""Exposure of planted secrets from one party's view: how far above all other secrets of its form each one stands.
+
+The literature ranks among all possible secrets, up to a million, or fits a distribution to ten thousand. Here it is
+`audit.alternatives` of them, 64 by default, as each is a model pass over a whole record for every secret and model: so
+ranks show at most log2(alternatives + 1) bits, and what lies above them is left to a fit to so few.
+"""
 
 import math
 from collections.abc import Sequence

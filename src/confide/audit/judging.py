@@ -292,8 +292,9 @@ def _not_beyond_chance(found: Found, p_adjusted: float, num_attacks: int) -> str
     told = f"More than its controls, but not beyond what {plural(num_attacks, 'attack')} may find by chance"
     if factor is None:
         return f"{told} (p {p_adjusted:.2g})."
-    members, others = (math.ceil(factor * num) for num in (found.sample.num_members, found.sample.num_others))
+    in_all = 2 * factor if found.sample.is_half else factor
+    members, others = (math.ceil(in_all * num) for num in (found.sample.num_members, found.sample.num_others))
     return (
         f"{told} (p {p_adjusted:.2g} after correction); if the excess stays as it is, about {members:,} members and "
-        f"{others:,} others are needed."
+        f"{others:,} others are needed{' in the two halves' if found.sample.is_half else ''}."
     )

@@ -5,7 +5,7 @@ has to show with probability 0.8 after correction over all attacks that were tri
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from confide.audit.statistics import finds_half, records_for_half
 from confide.plural import plural
@@ -21,6 +21,13 @@ class Sample(Protocol):
     @property
     def num_others(self) -> int:
         """How many were not."""
+
+    @property
+    def is_half(self) -> bool:
+        """Whether these are one half of the records that were asked about, the other having chosen the attack.
+
+        How many records are needed is always said of all that are asked about.
+        """
 
     def shortage(self, num_attacks: int) -> str:
         """Says in a sentence why the records are too few for any conclusion, and how many are needed; "" if enough.
@@ -50,6 +57,7 @@ class ShareSample:
     num_others_out: int = 0
     num_base_out: int | None = 0
     too_few_else: str = ""
+    is_half: ClassVar[bool] = False
 
     def shortage(self, num_attacks: int) -> str:
         """See `Sample`."""

@@ -133,7 +133,7 @@ class _Audit:
         missing = left_out(self._audited, self._parties)
         evidence = self._evidence()
         warnings = [*self._audited.warnings, *few, *evidence.warnings, *missing, *self._findings.all_warnings()]
-        self._findings.doubts[:0] = evidence.doubts
+        self._findings.doubts[:0] = [*self._audited.doubts, *evidence.doubts]
         seconds = time.perf_counter() - self._began
         results = conclude(self._audited, self._findings, warnings, self._passes, seconds)
         write_atomic(results_path(self._audited.folder), results.to_json())

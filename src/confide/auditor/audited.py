@@ -34,6 +34,7 @@ class Audited:
         folder: `audit` in it gets results and the cache.
         command: words that make the same audit again.
         warnings: what weakens the audit, in sentences.
+        doubts: which of them say that the numbers mean nothing, unless the user shows otherwise.
         canary_clients: those that took part, and what the run claims; None in a run without any.
     """
 
@@ -51,6 +52,7 @@ class Audited:
     command: tuple[str, ...]
     warnings: tuple[str, ...]
     canary_clients: CanaryClients | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def results_path(folder: Path) -> Path:

@@ -33,7 +33,9 @@ Losses = npt.NDArray[np.float64]
 
 
 def few_records(case: Case) -> list[str]:
-    """Says of which kinds there are too few records to conclude anything, and how many are needed.
+    """Says of which kinds there are too few records for rankings to say much, and how many are needed.
+
+    About rankings alone: what comes out as text may be told from what does not by fewer records.
 
     Raises:
         DataError: of no kind is there anything to compare.
@@ -45,7 +47,11 @@ def few_records(case: Case) -> list[str]:
         labels = case.truth.labels(population.candidates)
         if _FEWEST_TO_COMPARE <= _fewest(labels) < enough:
             few = shortage(int(labels.sum()), int((~labels).sum()), auc=WORTH_FINDING)
-            found.append(f"{population.name}: too few records for any conclusion: {few}")
+            found.append(
+                f"{population.name}: too few records for a conclusion from rankings (membership): {few} That is for "
+                "one attack alone: where several are tried, or one half of the records chooses the attack, more are "
+                "needed, as each measure says."
+            )
     return found
 
 
@@ -65,8 +71,8 @@ def check_comparable(case: Case, *, advice: str) -> None:
     enough = records_for_auc(WORTH_FINDING).members
     raise DataError(
         "there is nothing to compare: an audit needs records that were trained on and records that were not, at "
-        f"least {_FEWEST_TO_COMPARE} of each, and {enough} of each to find an AUC of {WORTH_FINDING}. There are "
-        f"{_listed(case)}. {advice}"
+        f"least {_FEWEST_TO_COMPARE} of each, and {enough} of each to find an AUC of {WORTH_FINDING} with one attack. "
+        f"There are {_listed(case)}. {advice}"
     )
 
 

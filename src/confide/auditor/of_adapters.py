@@ -1,10 +1,11 @@
 """Makes anybody's adapters ready to be audited: a folder with one per round, a base model, and two files of records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from confide.audit.results import RunFacts
-from confide.auditor.adapter_folders import AdapterRounds, AdapterShape, common_shape, find_rounds
+from confide.auditor.adapter_folders import AdapterRounds, AdapterShape, common_shape, find_rounds, read_shape
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
 from confide.auditor.case import CUT_OFF, Case, make_case
@@ -15,6 +16,7 @@ from confide.auditor.reader import Reader
 from confide.auditor.request import Attackers, AuditRequest
 from confide.auditor.views import ViewMaker
 from confide.build import apply_threads, build_model, build_template
+from confide.canaries.forms import whole_text
 from confide.config.load import parse_config
 from confide.config.schema import Config
 from confide.data.examples import Record
@@ -22,6 +24,8 @@ from confide.data.rows import ColumnNames
 from confide.data.sources import load_records
 from confide.errors import DataError, ModelError, UsageError
 from confide.model.lora import AdaptedModel
+from confide.model.registry import BUILTIN_MODELS
+from confide.plural import plural
 
 VIEWS = ("final", "client")
 ATTACKS = ("membership", "extraction")
@@ -88,7 +92,6 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
     """
     progress("reading the adapters")
     rounds = find_rounds(given.folder)
-    shape = common_shape(rounds.folders)
     config = config_of_adapters(given, request)
     if config.audit.shadows:
         raise UsageError(
@@ -101,6 +104,7 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
         _records(config, path, option)
         for path, option in ((given.members, "--members"), (given.non_members, "--non-members"))
     )
+    _check_apart(members, non_members)
     claimed = claimed_coins(members, non_members)
     progress(f"loading {config.model.base}")
     model = _model(given, config)
@@ -109,6 +113,7 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
     case = make_case(claimed.coins, reader, is_randomised=given.is_randomised, seed=config.run.seed)
     case = case.with_count("near-duplicates left out", claimed.num_duplicates).with_names(claimed.names)
     check_comparable(case, advice=_advice(case, config))
+    of_another_base = _of_another_base(rounds, model)
     return Audited(
         config=config,
         model=model,
@@ -129,7 +134,8 @@ def open_adapters(given: AdaptersToAudit, request: AuditRequest, *, progress: Pr
         ),
         folder=given.out,
         command=("confide", "audit", *given.words, *request.words),
-        warnings=tuple(_warnings(given, rounds, shape, model)),
+        warnings=(*([] if given.is_randomised else [CLAIMED]), *of_another_base, *_folders_left_out(given, rounds)),
+        doubts=of_another_base,
     )
 
 
@@ -214,14 +220,40 @@ def _advice(case: Case, config: Config) -> str:
     return "Give more records with --members and --non-members; what repeats a member is left out."
 
 
-def _warnings(given: AdaptersToAudit, rounds: AdapterRounds, shape: AdapterShape, model: AdaptedModel) -> list[str]:
-    found = [] if given.is_randomised else [CLAIMED]
-    known = {_last_part(name) for name in (model.base.name, model.base.reference)}
-    if shape.base and _last_part(shape.base) not in known:
-        found.append(
-            f"The adapters name {shape.base} as their base model, and they are audited on {model.base.name}: if that "
-            "is another model, the numbers mean nothing."
+def _check_apart(members: Sequence[Record], non_members: Sequence[Record]) -> None:
+    """Refuses others that are all among the members: most likely one file was given twice."""
+    trained, others = ({whole_text(record) for record in records} for records in (members, non_members))
+    if others and others <= trained:
+        what = (
+            f"--members and --non-members hold the same {plural(len(trained), 'record')}"
+            if others == trained
+            else f"what --non-members holds, {plural(len(others), 'record')}, is all in --members too"
         )
+        raise DataError(
+            f"{what}, so there is nothing to compare. Give with --non-members records of the same kind that were not "
+            "trained on."
+        )
+
+
+def _of_another_base(rounds: AdapterRounds, model: AdaptedModel) -> tuple[str, ...]:
+    """The doubt that adapters are of another model than they are audited on, by what they call it; none if it agrees.
+
+    Their weights say nothing of it: an adapter fits every model of the same layers.
+    """
+    known = {model_called(name) for name in (model.base.name, model.base.reference)}
+    named = sorted({read_shape(folder).base for folder in rounds.folders.values()} - {""})
+    others = [name for name in named if model_called(name) not in known]
+    if not others:
+        return ()
+    return (
+        f"The adapters name {others[0]} as their base model, and they are audited on {model.base.name}: if that is "
+        "another model, the numbers mean nothing. If it is the same, give with --base a folder that is called "
+        f"{others[0].rstrip('/').rpartition('/')[2]}, or correct base_model_name_or_path in each adapter_config.json.",
+    )
+
+
+def _folders_left_out(given: AdaptersToAudit, rounds: AdapterRounds) -> list[str]:
+    found = []
     if rounds.missing:
         found.append(
             f"There is no adapter of round {', '.join(map(str, rounds.missing))}: what happened in between is seen as "
@@ -232,5 +264,13 @@ def _warnings(given: AdaptersToAudit, rounds: AdapterRounds, shape: AdapterShape
     return found
 
 
-def _last_part(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2].lower()
+def model_called(name: str) -> str:
+    """What a model is called wherever it lies: the last part of its path or hub id, whatever its case.
+
+    Of a built-in model that is its hub id's, and in a hub's own cache the folder's that holds all its versions.
+    """
+    parts = name.rstrip("/").split("/")
+    cached = [part.rpartition("--")[2] for part in parts[:-1] if part.startswith("models--")]
+    last = cached[-1] if cached else parts[-1]
+    built_in = BUILTIN_MODELS.get(last.lower())
+    return (built_in.hub_id.rpartition("/")[2] if built_in else last).lower()

@@ -51,8 +51,9 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
         progress: told what is being done.
 
     Raises:
-        RunDirectoryError: `run` is no run directory, has no complete round after the start, or its data or base model
-            are not what it was trained with; or attacks on updates are asked for and it was not recorded.
+        RunDirectoryError: `run` is no run directory, has no complete round after the start or not its last one, or its
+            data or base model are not what it was trained with; or attacks on updates are asked for and it was not
+            recorded.
         ConfigError: the request changes what cannot be changed, or names a view or an attack that there is not.
         UsageError: an attacker is named that there is not.
     """
@@ -60,6 +61,7 @@ def open_run(run: Path, request: AuditRequest, *, model: AdaptedModel | None = N
     numbers = directory.rounds()
     if not any(numbers):
         raise RunDirectoryError(f"the run {run} has no complete round to audit. Finish it with `confide resume {run}`.")
+    directory.check_end()
     apply_threads(config)
     progress("reading the data")
     flipped = build_flipped(config)

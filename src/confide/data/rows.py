@@ -142,8 +142,9 @@ def _content_reader(first: Row, columns: ColumnNames) -> Callable[[Row, ColumnNa
         return _text
     raise first.error(
         f"no column to learn from. Expected {columns.messages!r}, or {columns.instruction!r} and "
-        f"{columns.response!r}, or {columns.text!r}; the columns are: {first.columns}. Name yours with "
-        "data.messages_column, with data.instruction_column and data.response_column, or with data.text_column."
+        f"{columns.response!r}, or {columns.text!r}; the columns are: {first.columns}. Name yours in "
+        "the configuration or by --set data.text_column=NAME; or so data.messages_column, or data.instruction_column "
+        "and data.response_column."
     )
 
 
@@ -226,7 +227,8 @@ def _require(row: Row, field: str, columns: ColumnNames) -> object:
     name: str = getattr(columns, field)
     if name not in row.values:
         raise row.error(
-            f"the column {name!r} is missing; the columns are: {row.columns}. Name yours with data.{field}_column."
+            f"the column {name!r} is missing; the columns are: {row.columns}. Name yours in the configuration or by "
+            f"--set data.{field}_column=NAME."
         )
     return row.values[name]
 

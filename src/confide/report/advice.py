@@ -189,8 +189,8 @@ def _too_few(results: AuditResults) -> str:
         return ""
     first = worst_of(undecided)
     return (
-        f"Ask about more records before concluding anything for {_parties(undecided)}: {need(first)} for "
-        f"{attack_on(first)}."
+        f"Ask about more records before concluding anything for {_parties(undecided)}: for {attack_on(first)}, "
+        f"{need(first)}."
     )
 
 
@@ -220,7 +220,7 @@ def _mind_the_warnings(results: AuditResults) -> str:
         return ""
     if results.doubts:
         return (
-            "Read the warnings first: what this audit was told about the model or its records cannot be so, and until "
+            "Read the warnings first: what this audit was told about the model or its records does not fit, and until "
             "that is settled none of its numbers means anything."
         )
     return "Read the warnings first: they say what weakens this audit."

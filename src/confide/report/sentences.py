@@ -166,7 +166,10 @@ def not_examined(results: AuditResults) -> str:
     return f"Not examined: {'; '.join(missing)}." if missing else ""
 
 
-BRACKETS = "Brackets hold the 95 % interval and n, the number of records behind the number before them."
+BRACKETS = (
+    "Brackets hold the 95 % interval and n, the number of records behind the number before them. Where a number "
+    "was picked from several, its interval is not corrected for that; p-values are, over attacks on the same records."
+)
 """How to read the sentences."""
 
 
@@ -178,7 +181,11 @@ def attack_on(measure: Measure) -> str:
 def _finding(view: ViewKind, measures: Sequence[Measure]) -> Finding:
     worst = worst_of(measures)
     by_verdict = {"leak": _leak, "unexplained": _unexplained, "too few records": _too_few, "no evidence": _nothing}
-    text = _not_beyond_chance(worst) if is_not_beyond_chance(worst) else by_verdict[worst.verdict](worst, measures)
+    text = (
+        _not_beyond_chance(worst, measures)
+        if is_not_beyond_chance(worst)
+        else by_verdict[worst.verdict](worst, measures)
+    )
     if worst.is_hypothetical:
         would = "this would be" if worst.verdict == "leak" else "there would be"
         text = f"I{WHAT_IF[1:]}, {would} {text[0].lower()}{text[1:]}"
@@ -196,43 +203,48 @@ def _leak(worst: Measure, measures: Sequence[Measure]) -> str:
     others = [words.lower() for family, words in FAMILIES.items() if family in leaks and family != worst.family]
     left = "" if worst.excess is None else f", which leaves {in_words(worst.metric, worst.excess, is_difference=True)}"
     also = f"; attacks of {_listed(others)} find something as well" if others else ""
-    return f"A leak: {_said(worst)}{left}{' to training' if left else ''}{also}."
+    return f"A leak: {_said(worst, measures)}{left}{' to training' if left else ''}{also}."
 
 
 def _unexplained(worst: Measure, measures: Sequence[Measure]) -> str:
     alike = sum(measure.verdict == "unexplained" for measure in measures) - 1
     others = f"; so it is with {plural(alike, 'other measure')}" if alike else ""
     why = as_clause(worst.caveat) or "something else than training may explain it"
-    return f"More than its controls, but {why}: {_said(worst)}{others}."
+    return f"More than its controls, but {why}: {_said(worst, measures)}{others}."
 
 
 def _too_few(worst: Measure, measures: Sequence[Measure]) -> str:
     rest = sum(measure.verdict == "no evidence" and not is_above_controls(measure) for measure in measures)
     others = f" ({plural(rest, 'other measure')} found no evidence)" if rest else ""
-    return f"Too few records to conclude anything: {_said(worst)}, but {need(worst)}{others}."
+    return f"Too few records to conclude anything: {_said(worst, measures)}, but {need(worst)}{others}."
 
 
-def _not_beyond_chance(worst: Measure) -> str:
+def _not_beyond_chance(worst: Measure, measures: Sequence[Measure]) -> str:
     corrected = "" if worst.p_adjusted is None else f" (p {p_value(worst.p_adjusted)} after correction)"
     return (
-        f"More than its controls, but not beyond what so many attacks find by chance{corrected}: {_said(worst)}; "
-        f"{need(worst)} to tell."
+        f"More than its controls, but not beyond what so many attacks find by chance{corrected}: "
+        f"{_said(worst, measures)}; {need(worst)} to tell."
     )
 
 
 def _nothing(worst: Measure, measures: Sequence[Measure]) -> str:
     families = [words.lower() for family, words in FAMILIES.items() if any(one.family == family for one in measures)]
-    return (
-        f"No evidence in {plural(len(measures), 'measure')} of {_listed(families)}: the nearest is that {_said(worst)}."
-    )
+    asked = f"{plural(len(measures), 'measure')} of {_listed(families)}"
+    return f"No evidence in {asked}: the nearest is that {_said(worst, measures)}."
 
 
-def _said(measure: Measure) -> str:
-    """A measure's number, the attack that reached it, and what the best control reaches."""
+def _said(measure: Measure, measures: Sequence[Measure]) -> str:
+    """A measure's number, the attack that reached it, and what the best control reaches.
+
+    Where it was picked from several of its kind, that is said: its interval is that of a number fixed beforehand.
+    """
+    alike = sum((one.family, one.metric) == (measure.family, measure.metric) for one in measures)
+    picked = f", picked from {plural(alike, 'such number')}" if alike > 1 else ""
     article = "the" if measure.attack == "best" else "attack"  # "the best attack (...)"
     words = how(measure.attack)
     explained = f" ({words})" if words else ""
-    return f"{clause(measure)} by {article} {attack_name(measure.attack, measure.code)}{explained}{against(measure)}"
+    attack = f"{attack_name(measure.attack, measure.code)}{explained}"
+    return f"{clause(measure)} by {article} {attack}{picked}{against(measure)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -280,18 +280,24 @@ def records_needed(measure: Measure) -> int:
 
 
 def need(measure: Measure) -> str:
-    """Says how many records would let a measure decide, in a clause: what its caveat asks for, or computed."""
+    """Says how many records would let a measure decide, in a clause: what its caveat asks for, or computed.
+
+    A caveat that asks for no number of records says what else is in the way: then that is the clause.
+    """
     asked = measure.caveat or measure.note
-    if found := _OF_EACH.search(asked):
+    if found := _OF_EACH.search(asked) or _AS_MANY.search(asked):
         return f"at least {found[1]} records that were trained on and as many others are needed"
     if found := _OF_BOTH.search(asked):
         return f"about {found[1]} records that were trained on and {found[2]} others are needed"
+    if measure.caveat:
+        return as_clause(measure.caveat)
     if tpr_target(measure.metric) is not None:
         return f"at least {records_needed(measure):,} records that were not trained on are needed"
     return f"about {records_needed(measure):,} records are needed"
 
 
 _OF_EACH = re.compile(r"(\d[\d,]*) of each")
+_AS_MANY = re.compile(r"needs (\d[\d,]*) members and as many others")
 _OF_BOTH = re.compile(r"about (\d[\d,]*) members and (\d[\d,]*) others")
 
 

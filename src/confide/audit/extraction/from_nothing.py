@@ -159,7 +159,8 @@ def _of_texts(probe: Probe, labels: Flags, number: _Number, final: Floats, base:
     members, others = even_sides(labels)
     few = ""
     if number is not _TOP and min(final.shape[0], base.shape[0]) < FEWEST_TEXTS:
-        few = f"{final.shape[0]} texts, {base.shape[0]} of the base model; at least {FEWEST_TEXTS} of each are needed."
+        counts = f"{final.shape[0]} and {base.shape[0]}"
+        few = f"At least {FEWEST_TEXTS} texts of either model are needed, and there are {counts}."
     note = f"{number.note} Against {len(members)} records of each side."
     return probe.subject(_ATTACK, "E4", labels, note).found(
         number.metric,

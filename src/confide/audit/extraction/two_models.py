@@ -1,7 +1,8 @@
 """E6: two models together, the newer one's gains amplified, tuned on the attacker's own records.
 
 The older model is the base model, or that of the round right before. Rounds further back, of which an attacker who sees
-them all could choose one on its own records as well, are not tried: each costs a whole search.
+them all could choose one on its own records as well, are not tried: each costs a whole search over strengths, with a
+text for every setting and own record.
 """
 
 from collections.abc import Sequence

@@ -108,14 +108,32 @@ def smallest_auc(num_members: int, num_non_members: int, *, power: float = POWER
     return min(1.0, too_small + 0.5 / _NUM_AUCS)
 
 
-def shortage(num_members: int, num_non_members: int, *, auc: float, power: float = POWER, num_tests: int = 1) -> str:
+def shortage(
+    num_members: int,
+    num_non_members: int,
+    *,
+    auc: float,
+    power: float = POWER,
+    num_tests: int = 1,
+    is_half: bool = False,
+) -> str:
     """Says in a sentence that there are too few records for an AUC, and how many are needed; "" if there are enough.
+
+    Args:
+        num_members: that the AUC is measured on.
+        num_non_members: that it is measured on.
+        auc: the true one, above 0.5 and below 1.
+        power: with which probability, above 0.5 and below 1.
+        num_tests: over how many attacks its p-value is corrected by Holm's method, at least 1.
+        is_half: whether it is measured on one half of the records there are. How many are needed is said of all.
 
     Example:
         >>> shortage(12, 12, auc=0.6)
         '12 members and 12 non-members show only an AUC above 0.88; to find one of 0.60, 130 of each are needed.'
         >>> shortage(500, 500, auc=0.6)
         ''
+        >>> print(shortage(12, 12, auc=0.6, is_half=True).partition("; ")[2])
+        to find one of 0.60 on one half of the records, 260 of each are needed in the two halves.
 
     Raises:
         ValueError: a group is empty, or `auc` or `power` is out of its range.
@@ -127,9 +145,11 @@ def shortage(num_members: int, num_non_members: int, *, auc: float, power: float
     found = smallest_auc(num_members, num_non_members, power=power, num_tests=num_tests)
     need = records_for_auc(auc, power=power, num_tests=num_tests)
     shown = "cannot show any AUC" if found >= 1 else f"show only an AUC above {found:.2f}"
+    among = f" with {num_tests} attacks" if num_tests > 1 else ""
+    on, times, in_all = (" on one half of the records", 2, " in the two halves") if is_half else ("", 1, "")
     return (
-        f"{num_members} members and {num_non_members} non-members {shown}; to find one of {auc:.2f}, "
-        f"{need.members} of each are needed."
+        f"{num_members} members and {num_non_members} non-members {shown}; to find one of {auc:.2f}{among}{on}, "
+        f"{times * need.members} of each are needed{in_all}."
     )
 
 
