@@ -14,11 +14,15 @@ from confide.aggregate.step import GlobalStep
 from confide.errors import AgreementError, MessageError, NonFiniteLossError, RoundFailedError, RunError
 from confide.global_state import GlobalState
 from confide.messages import (
+    CatchUpRequest,
     JoinReply,
+    JoinRequest,
+    Message,
     OpenReply,
     OpenRequest,
     TrainReply,
     TrainRequest,
+    decode,
     pack_parts,
     unpack_parts,
 )
@@ -163,6 +167,40 @@ def test_a_client_that_missed_the_opening_catches_up_before_the_next_round() -> 
     undisturbed.round()
     assert town.adapters() == undisturbed.adapters()
     assert len({tuple(adapter) for adapter in town.adapters()}) == 1
+
+
+@pytest.mark.parametrize("silent_to", [JoinRequest, CatchUpRequest])
+def test_a_client_that_is_behind_and_does_not_catch_up_is_not_asked_to_train(silent_to: type[Message]) -> None:
+    town = Town(min_clients=3)
+    asked: list[tuple[str, int]] = []
+
+    def stay_behind(client: str, request: bytes) -> bytes | None:
+        message = decode(request)
+        if isinstance(message, TrainRequest):
+            asked.append((client, message.round_number))
+        is_missed = isinstance(message, OpenRequest) and message.round_number == 1
+        return None if client == "south" and (is_missed or isinstance(message, silent_to)) else request
+
+    town.transport.before = stay_behind
+    assert town.round().record.members == NAMES
+    record = town.round().record
+    assert record.cohort == NAMES
+    assert record.members == ("east", "north", "west")
+    assert record.failures == {"south": "it is behind: it did not answer, or did not catch up"}
+    assert asked == [*((name, 1) for name in NAMES), ("east", 2), ("north", 2), ("west", 2)]
+    town.transport.before = lambda client, request: request
+    assert town.round().record.members == NAMES
+    assert len({tuple(adapter) for adapter in town.adapters()}) == 1
+
+
+def test_clients_that_are_behind_count_as_missing_where_too_few_are_left() -> None:
+    town = Town(min_clients=3)
+    town.transport.before = on(OpenRequest, "south")(lambda request: None)
+    town.round()
+    town.transport.before = on(JoinRequest, "south")(lambda request: None)
+    town.transport.after = on(TrainReply, "west")(lambda reply: None)
+    with pytest.raises(RoundFailedError, match=r"2 of 4 clients delivered .*south: it is behind.*west: no answer"):
+        town.round()
 
 
 def sign_for_another(town: Town, *names: str) -> None:

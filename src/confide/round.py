@@ -40,6 +40,8 @@ from confide.records import ClientDiagnostics, RoundRecord
 from confide.round_record import Clock, RoundNotes, make_record
 from confide.transport.base import Transport
 
+_BEHIND = "it is behind: it did not answer, or did not catch up"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -98,7 +100,7 @@ def close_round(server: Server, transport: Transport, state: ServerState, notes:
     wire, clock = Wire(transport), Clock()
     state = bring_up_to_date(server, wire, state)
     plan = server.plan(state)
-    delivered, failures = train_and_seal(server, wire, plan, state.signatures)
+    delivered, failures = train_and_seal(server, wire, plan, state)
     clock.lap("train")
     members, signatures, uploads, failures = agree_on_members(server, wire, plan, delivered, failures)
     total = server.add(plan, members, uploads)
@@ -160,11 +162,12 @@ def open_round(
 
 
 def train_and_seal(
-    server: Server, wire: Wire, plan: RoundPlan, signatures: Mapping[str, str]
+    server: Server, wire: Wire, plan: RoundPlan, state: ServerState
 ) -> tuple[dict[str, Upload], dict[str, str]]:
     """Has the cohort train and seal; where an update does not fit into the range, all again in twice that range.
 
     Local training depends on the round and on what the client holds, so asking again changes nothing but the range.
+    Who does not hold the state that the round starts from could only fail, and is not asked.
 
     Returns:
         The uploads, and why each other client is left out.
@@ -173,11 +176,16 @@ def train_and_seal(
         NonFiniteLossError: a client's training met NaN or infinity.
         SaturationError: an update does not fit into the widest range either.
     """
+    behind = {client: _BEHIND for client in plan.cohort if client not in state.current}
+    for client in behind:
+        _logger.warning("client %s is left out: %s", client, _BEHIND)
     widening = 0
     while True:
-        requests = server.train_requests(plan, signatures, widening=widening)
+        requests = server.train_requests(plan, state.signatures, widening=widening)
+        asked = {client: request for client, request in requests.items() if client not in behind}
         try:
-            return wire.ask(requests, TrainReply, read=partial(server.read_upload, plan))
+            uploads, failures = wire.ask(asked, TrainReply, read=partial(server.read_upload, plan))
+            return uploads, failures | behind
         except SaturationError as error:
             if widening == MAX_WIDENINGS:
                 raise SaturationError(
@@ -320,7 +328,7 @@ def state_of(joined: Mapping[str, JoinReply]) -> ServerState:
 
 
 def bring_up_to_date(server: Server, wire: Wire, state: ServerState) -> ServerState:
-    """Hands the global state to clients that missed a round; who still cannot follow stays out of the cohort's sum.
+    """Hands the global state to clients that missed a round; who still cannot follow is not asked to train.
 
     Those that are away are asked where they stand, and nothing more: a state is encrypted for who can take it.
     """
