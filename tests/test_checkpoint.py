@@ -52,6 +52,12 @@ def trained(tmp_path: Path) -> Town:
     return town
 
 
+def test_what_clients_keep_to_themselves_is_readable_by_its_owner_alone(trained: Town, tmp_path: Path) -> None:
+    kept = list((tmp_path / "state").iterdir())
+    assert len(kept) == 2 + len(NAMES)
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+
+
 @settings(deadline=None, max_examples=40)
 @given(adapter=vectors, memory=st.dictionaries(st.text(max_size=10), vectors, max_size=2), own=st.tuples(*[states] * 4))
 def test_whatever_was_saved_comes_back_to_the_bit(

@@ -329,7 +329,7 @@ def test_a_failed_run_keeps_its_rounds_and_says_why(
 @pytest.mark.parametrize(
     ("owner", "method", "file"),
     [
-        (Path, "write_bytes", "global.safetensors"),
+        (os, "open", "global.safetensors"),
         (os, "open", "adapter_model.safetensors"),
         (Path, "write_text", "record.json"),
     ],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from confide.errors import LayoutMismatchError, MessageError, RunDirectoryError
+from confide.files import write_atomic
 from confide.global_state import GlobalState
 from confide.names import file_name
 from confide.parties.client import Client
@@ -24,6 +25,8 @@ from confide.parties.state import pack_own, unpack_own
 from confide.records import ClientDiagnostics, RoundRecord
 from confide.run import RECORD_FILE
 from confide.update import Layout, Vector
+
+_MODE = 0o600  # what clients keep to themselves
 
 
 class AdapterWriter(Protocol):
@@ -37,20 +40,20 @@ class AdapterWriter(Protocol):
 def save_state(folder: Path, *, writer: AdapterWriter, server: ServerState, clients: Sequence[Client]) -> None:
     """Writes the adapter and everything a resume needs into `folder`, which the caller makes appear in one step."""
     state = folder / "state"
-    state.mkdir(mode=0o700)  # it holds what clients keep to themselves
+    state.mkdir(mode=0o700)
     shared = next(client.state.shared for client in clients if client.name in server.current)
     writer.save(folder, shared.adapter)
-    (state / "global.safetensors").write_bytes(shared.to_bytes())
+    write_atomic(state / "global.safetensors", shared.to_bytes(), mode=_MODE)
     for client in clients:
         settled = client.settled(counted=client.name in server.counted)
-        _client_file(state, client.name).write_bytes(pack_own(client.name, settled))
+        write_atomic(_client_file(state, client.name), pack_own(client.name, settled), mode=_MODE)
     server_json = {
         "round_number": server.round_number,
         "adapter_digest": server.adapter_digest,
         "current": sorted(server.current),
         "num_examples": dict(server.num_examples),
     }
-    (state / "server.json").write_text(json.dumps(server_json, indent=2) + "\n")
+    write_atomic(state / "server.json", json.dumps(server_json, indent=2) + "\n", mode=_MODE)
 
 
 def save_record(folder: Path, record: RoundRecord, diagnostics: Iterable[ClientDiagnostics]) -> None:

@@ -75,7 +75,7 @@ class TriedSums:
         if self._path is None:
             self._kept = kept
         else:
-            write_atomic(self._path, kept)
+            write_atomic(self._path, kept, mode=0o600)
 
 
 def _content(path: Path) -> bytes | None:
