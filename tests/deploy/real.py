@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import pytest
@@ -77,6 +77,23 @@ def wait_for(is_so: Callable[[], bool], seconds: float, what: str, *, look_secon
     while not is_so():
         assert time.monotonic() < deadline, f"{what} did not come within {seconds:g} s"
         time.sleep(look_seconds)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fails the test when the body, with all its waits, takes longer."""
+
+    def fail(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        pytest.fail(f"it took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def processes_at(folder: Path) -> dict[int, str]:
@@ -259,7 +276,7 @@ class Running:
 
 
 class Network:
-    """A server and its members; `with` starts all and leaves nothing behind.
+    """A server and its members; `with` starts all and leaves nothing behind. After a failure all are killed at once.
 
     Args:
         folder: for all folders.
@@ -328,14 +345,17 @@ class Network:
             for member in self.members.values():
                 member.start()
         except BaseException:
-            self._end()
+            self._kill()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        if kind is None:
+            self._end()
+        else:
+            self._kill()
 
     @property
     def parties(self) -> list[Party]:
@@ -400,6 +420,12 @@ class Network:
         command = [*self._prefix, str(CONFIDE), "deploy", "run", str(self.home), *words]
         self._running.append(Running(command, self.folder / "logs" / "run"))
         return self._running[-1]
+
+    def _kill(self) -> None:
+        for running in self._running:
+            running.kill()
+        for party in reversed(self.parties):
+            party.kill()
 
     def _end(self) -> None:
         for running in self._running:

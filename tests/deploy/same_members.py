@@ -1,17 +1,20 @@
 """What a run would have given without anything that disturbed it, over the same members in each round."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.deploy.field import Field, KilledError
 
 
-def over_the_same_members(folder: Path, config: str, members: Sequence[Sequence[str]]) -> bytes:
+def over_the_same_members(
+    folder: Path, config: str, settings: Mapping[str, object], members: Sequence[Sequence[str]]
+) -> bytes:
     """The last adapter of a run without a network, in which just these trained in each round.
 
     Args:
         folder: to work in.
         config: as offered, without `federation.min_clients`.
+        settings: what members set for themselves, all alike.
         members: of each round.
     """
     field = Field(folder, config.replace("rounds = 2", "rounds = 2\nmin_clients = 2"))
@@ -24,6 +27,8 @@ def over_the_same_members(folder: Path, config: str, members: Sequence[Sequence[
             raise KilledError
 
     for member in field.members.values():
+        member.settings = settings
+        member.start()
         member.before = leave_out
     field.go()
     assert [record.members for record in field.directory.records()] == [tuple(sorted(one)) for one in members]

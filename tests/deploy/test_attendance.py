@@ -130,6 +130,26 @@ def test_an_intruder_is_left_out_and_the_log_says_why(
     assert f"node 2 is left out: {attendance.reasons['node 2']}" in caplog.text
 
 
+def test_a_silent_node_is_asked_again_ever_more_rarely(identities: dict[str, Identity], terms: Terms) -> None:
+    class Silent(Nodes):
+        def ask_nodes(self, requests: Mapping[int, bytes]) -> Iterator[NodeReply]:
+            for reply in super().ask_nodes(requests):
+                yield NodeReply(node=2, error_kind="Missing") if reply.node == 2 and len(self.asked) < 7 else reply
+
+    nodes = Silent({1: _answer(identities["east"]), 2: _answer(identities["west"])})
+    attendance = Attendance(nodes, terms)
+    attendance.look()
+    asked_at = []
+    for number in range(1, 30):
+        before = len(nodes.asked)
+        attendance.look(again=False)
+        if len(nodes.asked) > before:
+            asked_at.append(number)
+    assert nodes.asked == [1, 2, 2, 2, 2, 2, 2]
+    assert asked_at == [1, 3, 6, 10, 15]
+    assert nodes.introduced == {"east": 1, "west": 2}
+
+
 def test_a_second_node_with_a_members_key_does_not_take_its_place(
     identities: dict[str, Identity], terms: Terms
 ) -> None:

@@ -73,7 +73,7 @@ def handshake(server: KeyPlaces, authority: Path, host: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("host", [*HOSTS, "localhost", "127.0.0.1"])
+@pytest.mark.parametrize("host", [*HOSTS, "localhost", "127.0.0.1", "::1"])
 def test_a_client_with_the_authority_accepts_the_server_by_every_host(
     authority: KeyPlaces, server: KeyPlaces, host: str
 ) -> None:

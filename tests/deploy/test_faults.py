@@ -219,7 +219,27 @@ def test_a_run_goes_on_from_what_was_saved_though_most_that_are_there_are_behind
     assert _final(field, FIRST) == _final(field, SECOND)
 
 
-@pytest.mark.parametrize("lost", ["the folder", "the terms", "the ledger"])
+def test_a_member_killed_while_a_kept_round_is_taken_up_costs_a_resume_more(tmp_path: Path, undisturbed: bytes) -> None:
+    field = Field(tmp_path)
+
+    def killed(name: str, phase: str, number: int) -> None:
+        if phase == "open":
+            raise KeyboardInterrupt
+
+    field.members[FIRST].before = killed
+    with pytest.raises(KeyboardInterrupt):  # the server, before anybody has opened the sum
+        field.go()
+    field.members[FIRST].before = fine
+    field.members[THIRD].before = _once(THIRD, "open", 1)
+    with pytest.raises(RoundFailedError, match="only 2 clients opened the sum"):
+        field.go()
+    field.members[THIRD].start()
+    field.go()
+    assert [record.members for record in field.directory.records()] == [NAMES, NAMES]
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+
+
+@pytest.mark.parametrize("lost", ["the folder", "the terms", "the ledger", "the list"])
 def test_a_member_that_lost_what_it_released_takes_no_further_part(tmp_path: Path, lost: str) -> None:
     field = Field(tmp_path)
     member = field.members[FIRST]
@@ -231,7 +251,11 @@ def test_a_member_that_lost_what_it_released_takes_no_further_part(tmp_path: Pat
             if lost == "the folder":
                 shutil.rmtree(member.run)
             else:
-                (member.run / "terms" if lost == "the terms" else ledgers[0]).unlink()
+                {
+                    "the terms": member.run / "terms",
+                    "the ledger": ledgers[0],
+                    "the list": member.folder / "accepted",
+                }[lost].unlink()
             member.start()
             raise KeyboardInterrupt
 
@@ -241,6 +265,7 @@ def test_a_member_that_lost_what_it_released_takes_no_further_part(tmp_path: Pat
     member.before = fine
     with pytest.raises(RoundFailedError, match=r"2 of 3 members are there.*RunDirectoryError"):
         field.go()
+    assert lost == "the folder" or (member.run / "clients").is_dir()
 
 
 def test_a_run_of_an_earlier_roster_does_not_go_on_at_a_member_that_has_a_new_one(tmp_path: Path) -> None:

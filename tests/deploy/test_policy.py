@@ -106,24 +106,55 @@ CASES: dict[str, tuple[Policy, Config, Config, str]] = {
         config(train={"local_epochs": 2}),
         "train.local_epochs is 3",
     ),
+    "run.most_batch_size": (
+        policy(run={"most_batch_size": 4}),
+        config(train={"batch_size": 5}),
+        config(train={"batch_size": 4}),
+        "train.batch_size is 5",
+    ),
+    "run.most_accumulation": (
+        policy(run={"most_accumulation": 2}),
+        config(train={"accumulation": 3}),
+        config(train={"accumulation": 2}),
+        "train.accumulation is 3",
+    ),
+    "run.most_tokens": (
+        policy(run={"most_tokens": 128}),
+        config(train={"max_tokens": 129}),
+        config(train={"max_tokens": 128}),
+        "train.max_tokens is 129",
+    ),
+    "run.most_rank": (
+        policy(run={"most_rank": 8}),
+        config(lora={"rank": 9}),
+        config(lora={"rank": 8}),
+        "lora.rank is 9",
+    ),
+    "run.full_rank": (policy(), config(lora={"full_rank": True}), config(), "lora.full_rank is true"),
+    "run.most_evaluate_examples": (
+        policy(run={"most_evaluate_examples": 40}),
+        config(evaluate={"max_examples": 41}),
+        config(evaluate={"max_examples": 40}),
+        "evaluate.max_examples is 41",
+    ),
+    "run.most_evaluate_batch_size": (
+        policy(run={"most_evaluate_batch_size": 16}),
+        config(evaluate={"batch_size": 17}),
+        config(evaluate={"batch_size": 16}),
+        "evaluate.batch_size is 17",
+    ),
     "model.bases": (
         policy(model={"bases": ["tiny-gpt2", "tiny-llama"]}),
         config(model={"base": "tiny-mistral"}),
         config(),
         'model.base is "tiny-mistral"',
     ),
-    "audit.record": (
-        policy(),
-        config(audit={"record": True}),
-        config(),
-        "audit.record is true",
-    ),
 }
 
 
 def test_every_key_of_a_policy_is_held_and_tested() -> None:
     keys = [limit.key for limit in LIMITS]
-    assert sorted([*keys, "run.phases"]) == sorted(policy_keys())
+    assert sorted([*keys, "run.phases", "run.most_runs"]) == sorted(policy_keys())
     assert {*CASES, "model.digests"} == set(keys)
 
 
@@ -137,12 +168,12 @@ def test_what_lies_outside_a_key_is_refused_by_name_and_what_lies_inside_is_not(
     held.check(inside, num_members=5, base_digest=None)
 
 
-@pytest.mark.parametrize(("found", "shown"), [(None, "not known"), ("f" * 64, "f" * 64)])
-def test_another_base_model_than_the_accepted_one_is_refused(found: str | None, shown: str) -> None:
-    held = policy(model={"digests": [DIGEST]})
-    assert f"the digest of the base model is {shown}; policy.toml accepts model.digests" in refusal(
-        held, config(), base_digest=found
+def test_another_base_model_than_the_accepted_one_is_refused_once_it_is_known() -> None:
+    held, other = policy(model={"digests": [DIGEST]}), "f" * 64
+    assert f"the digest of the base model is {other}; policy.toml accepts model.digests" in refusal(
+        held, config(), base_digest=other
     )
+    held.check(config(), num_members=3, base_digest=None)
     held.check(config(), num_members=3, base_digest=DIGEST)
 
 
@@ -211,6 +242,19 @@ def test_a_phase_that_nobody_knows_is_refused() -> None:
         policy().check_phase("shutdown")
 
 
+@pytest.mark.parametrize("most", [1, 20])
+def test_no_more_runs_are_taken_than_the_policy_has(most: int) -> None:
+    held = policy(run={"most_runs": most})
+    held.check_new_run(most - 1)
+    for num_accepted in (most, most + 1):
+        with pytest.raises(PolicyError) as caught:
+            held.check_new_run(num_accepted, where="policy.toml")
+        message = str(caught.value)
+        assert f"has accepted {num_accepted} before; policy.toml accepts run.most_runs = {most}." in message
+        assert "epsilons of several runs on the same rows add up" in message
+        assert "run.most_runs times privacy.largest_epsilon" in message
+
+
 def test_the_file_that_is_written_first_has_every_key_at_its_default(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(default_policy_toml())
@@ -245,7 +289,7 @@ def test_a_key_that_is_left_out_has_its_default(tmp_path: Path) -> None:
         ),
         ("[privacy]\nlargest_epsilon = inf\n", ["privacy.largest_epsilon is inf, expected a number >= 0."]),
         ("[privacy]\nlargest_epsilon = nan\n", ["privacy.largest_epsilon is nan, expected a number >= 0."]),
-        ("[audit]\nrecord = 1\n", ["audit.record is 1, expected true or false."]),
+        ("[sealing]\nserver_may_read = 1\n", ["sealing.server_may_read is 1, expected true or false."]),
         ('[model]\ndigests = ["ABC"]\n', ['model.digests is ["ABC"], expected a list of digests']),
     ],
 )

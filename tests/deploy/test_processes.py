@@ -1,5 +1,6 @@
 """Starting and ending processes that must not outlive whoever started them."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -147,6 +148,60 @@ def test_a_number_that_nobody_holds_is_never_killed(tmp_path: Path) -> None:
     assert not stop_holder(path, seconds=0.1)
 
 
+def test_whoever_looks_all_the_time_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "server.pid"
+    path.write_text("")
+    is_over = threading.Event()
+    seen: set[int | None] = set()
+
+    def look() -> None:
+        while not is_over.is_set():
+            seen.add(holder(path))
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(100):
+            with held(path, "the server"):
+                pass
+        with held(path, "the server"):
+            wait_for(lambda: os.getpid() in seen)
+    finally:
+        is_over.set()
+        for looker in lookers:
+            looker.join()
+    assert seen <= {None, os.getpid()}
+
+
+def test_two_who_look_at_once_do_not_take_each_other_for_the_holder(tmp_path: Path) -> None:
+    path = tmp_path / "server.pid"
+    path.write_text(f"{os.getpid()}\n")  # of a process that crashed
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as another looker holds it
+        assert holder(path) is None
+        assert not stop_holder(path, seconds=0.1)
+
+
+def test_the_number_that_a_crashed_process_left_is_not_taken_for_one_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "server.pid"
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])  # got the number meanwhile
+    path.write_text(f"{left.pid}\n")
+    with path.open("r+") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+
+        def write_own(seconds: float) -> None:
+            starting.truncate(0)
+
+        monkeypatch.setattr("confide.deploy.held.time.sleep", write_own)
+        assert not stop_holder(path, seconds=0.1)
+    assert left.poll() is None
+    left.kill()
+    left.wait()
+
+
 @pytest.mark.parametrize(
     "then", ["time.sleep(600)", "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(600)"]
 )
@@ -171,6 +226,7 @@ def test_the_environment_keeps_flower_quiet_and_at_home(tmp_path: Path) -> None:
     assert found["FLWR_HOME"] == str(tmp_path)
     assert found["FLWR_TELEMETRY_ENABLED"] == "0"
     assert found["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    assert found["MALLOC_ARENA_MAX"] == "2"
     assert found["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
     assert "127.0.0.1" in found["NO_PROXY"].split(",")
     assert Path(found["PATH"].split(os.pathsep)[0], "flower-superexec").exists()

@@ -111,7 +111,7 @@ def test_a_member_killed_in_training_is_left_out_of_the_run(net: Network, tmp_pa
     assert "round 1, train: answered" not in member.told()
     members = finished(running, net, "training", "member killed in training", killed)
     assert members == [OTHERS, OTHERS]
-    assert net.adapters("training", OTHERS) == {over_the_same_members(tmp_path, QUICK, members)}
+    assert net.adapters("training", OTHERS) == {over_the_same_members(tmp_path, QUICK, SETTINGS, members)}
     assert THIRD in net.directory("training").records()[0].failures
 
 
@@ -159,7 +159,7 @@ def test_a_node_that_is_restarted_costs_at_most_the_rounds_that_begin_meanwhile(
     members = finished(running, net, "restarted", "node stopped and started", stopped)
     assert members[0] == NAMES  # its upload counts, though it was away when its sum was opened
     assert set(members[1]) >= {FIRST, THIRD}
-    assert net.adapters("restarted", members[1]) == {over_the_same_members(tmp_path, QUICK, members)}
+    assert net.adapters("restarted", members[1]) == {over_the_same_members(tmp_path, QUICK, SETTINGS, members)}
     member.await_line("finish: answered", 1.0)
 
 
@@ -206,7 +206,7 @@ def test_a_member_slower_than_the_deadline_is_left_out_of_that_round(net: Networ
     members = finished(running, net, "slow", "member slower than train_seconds", stopped)
     assert members[0] == OTHERS
     assert "no answer within 30 s" in net.directory("slow").records()[0].failures[THIRD]
-    assert net.adapters("slow", members[1]) == {over_the_same_members(tmp_path, QUICK, members)}
+    assert net.adapters("slow", members[1]) == {over_the_same_members(tmp_path, QUICK, SETTINGS, members)}
 
 
 @pytest.fixture

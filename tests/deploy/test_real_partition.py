@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.namespaces import SERVER_ADDRESS, Cable
-from tests.deploy.real import CONFIG, NAMES, Network, needs_proc
+from tests.deploy.real import CONFIG, NAMES, SETTINGS, Network, needs_proc
 from tests.deploy.same_members import over_the_same_members
 
 pytestmark = [
@@ -77,6 +77,6 @@ def test_a_node_that_is_cut_off_for_a_minute_is_left_out_or_waited_for(
     if not is_patient:
         assert THIRD not in records[0].members
     last = records[-1].members
-    expected = over_the_same_members(tmp_path, IMPATIENT, [record.members for record in records])
+    expected = over_the_same_members(tmp_path, IMPATIENT, SETTINGS, [record.members for record in records])
     assert net.adapters(name, last) == {expected}
     assert net.members[THIRD].is_running

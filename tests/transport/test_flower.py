@@ -1,17 +1,22 @@
 """The transport over Flower, against a grid in this process."""
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
-from confide.errors import MessageError
-from confide.transport.base import NodeReply
+from confide.errors import DeployError, MessageError
+from confide.transport.base import MAX_ERROR_CHARACTERS, NodeReply
 from confide.transport.flower import FlowerTransport, body_record, error_record, read_body
 from tests.transport.fake_grid import Answer, FakeGrid
 
 PIECE = 4 << 20
 LIMIT = 64 << 20
+MOMENT = 0.5
 
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -28,12 +33,25 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        time.sleep(0.001)  # so that other threads get on
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Takes what does not come within a moment for something that never does."""
+        if event.wait(MOMENT if seconds else 0.0):
+            return True
+        self.now += seconds
+        return False
 
 
 def transport(
-    answers: dict[int, Answer], *, seconds: float = 10.0, max_reply_bytes: int = LIMIT
+    answers: dict[int, Answer],
+    *,
+    seconds: float = 10.0,
+    max_reply_bytes: int = LIMIT,
+    clock: Clock | None = None,
+    grid: FakeGrid | None = None,
 ) -> tuple[FlowerTransport, FakeGrid]:
-    grid, clock = FakeGrid(answers), Clock()
+    grid, clock = grid or FakeGrid(answers), clock or Clock()
     made = FlowerTransport(
         grid,
         seconds=lambda request: seconds,
@@ -41,6 +59,7 @@ def transport(
         max_reply_bytes=max_reply_bytes,
         clock=clock,
         sleep=clock.sleep,
+        wait=clock.wait,
     )
     return made, grid
 
@@ -162,10 +181,10 @@ def test_the_reply_to_another_message_is_no_answer() -> None:
 
 
 def test_an_error_told_by_a_node_comes_as_one_bounded_line() -> None:
-    reply = ask_one(saying(error_record("DataError", "no\nrows\x1b[31m" + "x" * 1000)))
+    reply = ask_one(saying(error_record("DataError", "no\nrows\x1b[31m" + "x" * 10000)))
     assert reply.error_kind == "DataError"
     assert reply.error.startswith("no rows [31mx")
-    assert len(reply.error) == 500
+    assert len(reply.error) == MAX_ERROR_CHARACTERS == 8000
 
 
 def test_whoever_does_not_answer_in_time_is_missing_and_the_others_are_not() -> None:
@@ -193,6 +212,166 @@ def test_a_node_that_flower_does_not_know_is_missing() -> None:
     replies = {reply.node: reply for reply in made.ask_nodes({1: b"", 9: b""})}
     assert replies[9].error_kind == "Missing"
     assert replies[1].body == b"here"
+
+
+class Stall:
+    """Uploads that go on until the test is over, as Flower waits for them; `end` ends them."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.num_begun = 0
+
+    def __call__(self, message: Message) -> Message:
+        self.num_begun += 1
+        self.ended.wait()
+        return Message(body_record(b"too late"), reply_to=message)
+
+
+@contextmanager
+def stalling() -> Iterator[Stall]:
+    stall = Stall()
+    try:
+        yield stall
+    finally:
+        stall.ended.set()
+
+
+def expiring(clock: Clock, answer: Answer) -> Answer:
+    """An answer that Flower keeps until its message's time is over."""
+
+    def pulled(message: Message) -> Message | None:
+        if clock() > message.metadata.ttl:
+            return Message(Error(3, "expired"), reply_to=message)
+        return answer(message)
+
+    return pulled
+
+
+@pytest.mark.parametrize("num_stalled", [1, 2, 3, 5, 20])
+def test_an_upload_that_does_not_end_costs_nobody_else_the_answer_and_ends_at_the_deadline(num_stalled: int) -> None:
+    clock = Clock()
+    fine = expiring(clock, saying(body_record(b"here")))
+    with stalling() as stall:
+        stalled = dict.fromkeys(range(1, 1 + num_stalled), stall)
+        made, _ = transport({**stalled, 70: fine, 80: fine}, seconds=600.0, clock=clock)
+        replies = {reply.node: reply for reply in made.ask_nodes(dict.fromkeys([*stalled, 70, 80], b""))}
+    assert [replies[node].body for node in (70, 80)] == [b"here"] * 2
+    for node in stalled:
+        assert (replies[node].error_kind, replies[node].body) == ("Missing", b"")
+    assert "still on its way after 600 s" in replies[1].error
+    assert 600 <= clock() <= 600 + 60 + 30
+
+
+def test_answers_are_taken_while_two_uploads_go_on_and_not_only_at_their_deadline() -> None:
+    clock = Clock()
+    with stalling() as stall:
+        made, _ = transport({1: stall, 2: stall, 3: saying(body_record(b"here"))}, seconds=3600.0, clock=clock)
+        first = next(iter(made.ask_nodes({1: b"", 2: b"", 3: b""})))
+    assert (first.node, first.body) == (3, b"here")
+    assert clock() <= 120
+
+
+def test_a_slow_upload_that_ends_before_the_deadline_is_taken() -> None:
+    clock = Clock()
+    with stalling() as stall:
+
+        def there_at_last(message: Message) -> Message:
+            stall.ended.set()
+            return Message(body_record(b"soon"), reply_to=message)
+
+        made, grid = transport({1: stall, 2: there_at_last}, seconds=600.0, clock=clock)
+        replies = [(reply.node, reply.body) for reply in made.ask_nodes({1: b"", 2: b""})]
+    assert replies == [(2, b"soon"), (1, b"too late")]
+    assert grid.events.count("pull 1") == 1
+
+
+def test_an_upload_that_goes_on_when_nobody_takes_more_replies_is_waited_for_before_the_node_is_asked_again() -> None:
+    clock = Clock()
+    with stalling() as stall:
+        made, _ = transport({1: stall, 2: saying(body_record(b"here"))}, seconds=600.0, clock=clock)
+        replies = made.ask_nodes({1: b"", 2: b""})
+        assert next(iter(replies)).node == 2
+        assert isinstance(replies, Generator)
+        replies.close()
+        first = next(iter(made.ask_nodes({1: b"", 2: b""})))
+    assert (first.node, first.error) == (1, "an answer of it that came too late is still on its way")
+
+
+def test_a_node_whose_upload_was_given_up_is_asked_again_when_it_has_ended() -> None:
+    stall = Stall()
+    answers: list[Answer] = [stall, saying(body_record(b"again"))]
+    made, grid = transport({1: lambda message: answers[0](message)})
+    (late,) = made.ask_nodes({1: b"first"})
+    (refused,) = made.ask_nodes({1: b"second"})
+    assert (late.error_kind, refused.error_kind) == ("Missing", "Missing")
+    assert "came too late is still on its way" in refused.error
+    assert len(grid.pushed) == 1
+    answers.pop(0)
+    stall.ended.set()
+    for thread in threading.enumerate():
+        if thread.name == "a call to Flower":
+            thread.join(10.0)
+    (answered,) = made.ask_nodes({1: b"third"})
+    assert answered.body == b"again"
+
+
+class Silent(FakeGrid):
+    """A grid whose SuperLink lives and answers nothing, as long as it is told to."""
+
+    def __init__(self, answers: dict[int, Answer]) -> None:
+        super().__init__(answers)
+        self.speaks = threading.Event()
+
+    def get_node_ids(self) -> Iterable[int]:
+        self.speaks.wait()
+        return super().get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.speaks.wait()
+        return super().push_messages(messages)
+
+
+def test_a_superlink_that_does_not_answer_is_waited_for_only_so_long() -> None:
+    clock = Clock()
+    grid = Silent({1: saying(body_record(b"")), 2: saying(body_record(b""))})
+    made, _ = transport({}, clock=clock, grid=grid)
+    try:
+        with pytest.raises(DeployError, match="did not say within 120 s which nodes are there"):
+            made.nodes()
+        assert clock() == 120
+        replies = list(made.ask_nodes({1: b"", 2: b""}))
+        assert [reply.error_kind for reply in replies] == ["Missing", "Missing"]
+        assert clock() == 120 + 70  # the second is not even tried
+    finally:
+        grid.speaks.set()
+
+
+def is_large(reply: NodeReply) -> bool:
+    return len(reply.body) == 2 * PIECE
+
+
+def peak_bytes(num_nodes: int, *, is_slow: bool) -> int:
+    """The most memory that a round of large answers takes, on top of what is there before."""
+    nodes = range(1, 1 + num_nodes)
+    large = saying(lambda request: body_record(bytes(2 * PIECE)))  # made anew for each
+    answers = {node: after(node % 3, large) for node in nodes}
+    clock = Clock()
+    with stalling() as stall:
+        made, _ = transport({**answers, **({1: stall} if is_slow else {})}, seconds=600.0, clock=clock)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            assert sum(map(is_large, made.ask_nodes(dict.fromkeys(nodes, b"request")))) == num_nodes - is_slow
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_memory_does_not_grow_with_the_number_of_nodes(is_slow: bool) -> None:
+    few, many = peak_bytes(3, is_slow=is_slow), peak_bytes(12, is_slow=is_slow)
+    assert few > 2 * PIECE
+    assert many <= 1.2 * few
 
 
 class Lazy(Mapping[str, bytes]):

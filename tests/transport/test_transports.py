@@ -1,5 +1,6 @@
 """Laws of every transport; a new transport is tested by being listed."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+from confide.config.load import parse_config
+from confide.deploy.policy import LIMITS, Policy
 from confide.deploy.relay import serve
 from confide.errors import MessageError, RunInterrupted
 from confide.flower_app import client
@@ -94,6 +97,44 @@ def test_a_failing_client_is_a_reply_and_the_others_answer(make: Callable[[Handl
     assert "secret" not in replies["b"].error  # the text of an unforeseen error may hold the client's data
     assert replies["c"].body == b"ok"
     assert replies["d"].error_kind == "Missing"
+
+
+def test_a_refusal_of_every_key_of_a_policy_is_told_whole(make: Callable[[Handlers], Transport]) -> None:
+    """In two offers, for there is none that lies outside of all keys at once."""
+    policy = Policy.model_validate(
+        {
+            "sealing": {"least_members": 9, "least_threshold": 9, "least_threshold_share": 0.9},
+            "privacy": {"units": ["example"], "largest_epsilon": 0.5, "least_coalition": 9},
+            "model": {"bases": ["tiny-gpt2"], "digests": ["0123456789abcdef" * 4]},
+        }
+    )
+    base = {"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}
+    offers = {
+        b"private": {
+            "seal": {"release": "server"},
+            "privacy": {"unit": "client", "target_epsilon": 8.0, "delta": 1e-3, "randomness": "seeded"},
+            "federation": {"rounds": 101},
+            "train": {"local_steps": 1001, "batch_size": 257, "accumulation": 65, "max_tokens": 8193},
+            "lora": {"rank": 257},
+            "evaluate": {"max_examples": 1001, "batch_size": 257},
+        },
+        b"plain": {
+            "seal": {"scheme": "plain"},
+            "train": {"local_steps": 0, "local_epochs": 11},
+            "lora": {"full_rank": True},
+        },
+    }
+
+    def refuse(request: bytes) -> bytes:
+        policy.check(parse_config({**base, **offers[request]}), num_members=5, base_digest="f" * 64)
+        return b"accepted"
+
+    transport = make({"private": refuse, "plain": refuse})
+    replies = {reply.client: reply for reply in transport.exchange({"private": b"private", "plain": b"plain"})}
+    assert {reply.error_kind for reply in replies.values()} == {"PolicyError"}
+    named = {key for reply in replies.values() for key in re.findall(r"accepts (\S+) = ", reply.error)}
+    assert named == {limit.key for limit in LIMITS}
+    assert all("its owner decides" in reply.error for reply in replies.values())
 
 
 def test_a_stop_by_the_user_is_no_clients_failure() -> None:

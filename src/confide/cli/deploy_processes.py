@@ -34,18 +34,21 @@ def server_command(
     """Starts Flower's SuperLink with TLS and registered nodes only, and stays until it is stopped.
 
     It listens on this machine alone; members come through a reverse proxy that lets the paths of nodes through and
-    nothing else (nginx.conf in the folder). Stop it with Ctrl-C or `confide deploy stop`.
+    nothing else (nginx.conf in the folder, for a server at 127.0.0.1). Stop it with Ctrl-C or `confide deploy stop`.
 
     Examples:
         confide deploy server federation
     """
     from confide.cli.progress import StopSwitch
+    from confide.deploy.certificates import check_is_for
     from confide.deploy.folders import ServerFolder
     from confide.deploy.held import held
     from confide.deploy.processes import (
         GuardedProcess,
+        address,
         check_port_free,
         environment,
+        local_host,
         superlink_command,
         wait_until_healthy,
         write_connection,
@@ -59,10 +62,12 @@ def server_command(
                 f"--host {host} can be reached from elsewhere.\n{_warning(server)}\nTo do it anyway: --public"
             )
         typer.echo(f"warning: {_warning(server)}", err=True)
+    reached = local_host(host)
+    check_is_for(server.certificate, reached)
     stop = StopSwitch()
     with held(server.flower / SERVER_PID, f"the server of {folder}"), stop.listening(Console(stderr=True)):
         check_port_free(host, server.port)
-        write_connection(server.flower, server.address, server.ca)
+        write_connection(server.flower, address(reached, server.port), server.ca)
         command = superlink_command(
             host=host,
             port=server.port,
@@ -73,8 +78,8 @@ def server_command(
         )
         process = GuardedProcess(command, environment=environment(server.flower), log=server.flower / SERVER_LOG)
         try:
-            wait_until_healthy(process, server.port, server.ca, seconds=_START_SECONDS)
-            typer.echo(f"ready at {host}:{server.port}; log: {server.flower / SERVER_LOG}")
+            wait_until_healthy(process, server.port, server.ca, seconds=_START_SECONDS, host=reached)
+            typer.echo(f"ready at {address(host, server.port)}; log: {server.flower / SERVER_LOG}")
             _wait(process, stop)
         finally:
             process.stop()

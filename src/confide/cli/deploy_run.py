@@ -73,22 +73,22 @@ def run_command(
     from confide.deploy.folders import ServerFolder
     from confide.deploy.following import follow_run
     from confide.deploy.starting import num_rounds
-    from confide.errors import ConfideError, RunInterrupted
+    from confide.errors import ConfideError, DeployError, RunInterrupted
     from confide.files import write_atomic
 
     server = ServerFolder.load(folder)
+    _require_answer(server)
     directory = _new_run(server, config, resume, overrides or [])
     rounds = num_rounds(directory)
     show = print_record if as_json else print_round
     stop = StopSwitch()
     console = Console(stderr=True)
     settings = server.flower / f"run-{directory.path.name}.toml"
-    write_atomic(settings, _settings(directory), mode=0o600)
     try:
+        write_atomic(settings, _settings(directory), mode=0o600)
         flower_run = start_run(server.flower, thin_app(server.flower / "app"), settings)
-    except BaseException:
-        if not directory.rounds():
-            directory.discard()  # nothing was trained: leave no half-made run in the way of the next try
+    except BaseException as error:
+        _undo_start(server, directory, is_new=resume is None, error=error)
         raise
     typer.echo(f"{directory.path}: started, as Flower's run {flower_run}; waiting for the members", err=True)
     with stop.listening(console):
@@ -101,10 +101,12 @@ def run_command(
                 check=stop.check,
             )
         except RunInterrupted as error:
-            stop_run(server.flower, flower_run)
+            try:
+                stop_run(server.flower, flower_run)
+            except DeployError as failure:  # it may be over by now, or the server gone
+                typer.echo(f"warning: {failure}", err=True)
             _settle(directory, "stopped at the operator's wish")
-            again = f"confide deploy run {folder} --resume {directory.path.name}"
-            raise RunInterrupted(f"{error}. Go on with: {again}") from error
+            raise RunInterrupted(f"{error}. Go on with: {_again(folder, directory)}") from error
         except ConfideError as error:
             _settle(directory, str(error).partition("\n")[0])
             raise
@@ -166,6 +168,57 @@ def _settings(directory: "RunDirectory") -> str:
     return tomli_w.dumps({"folder": str(directory.path.resolve())})
 
 
+def _require_answer(server: "ServerFolder") -> None:
+    """Checks that the server answers, before anything is made for a run."""
+    from confide.deploy.processes import connected_host, is_healthy
+    from confide.errors import DeployError
+
+    if not is_healthy(server.port, server.ca, host=connected_host(server.flower)):
+        raise DeployError(f"the server of {server.path} does not answer: start it with `confide deploy server`")
+
+
+def _undo_start(server: "ServerFolder", directory: "RunDirectory", *, is_new: bool, error: BaseException) -> None:
+    """Settles a run that could not be started: a new one goes if nothing runs, any other is marked as interrupted.
+
+    Flower may have started the server's app although its answer did not come. That app holds the run's lock, or it
+    finds no run when it comes to it.
+    """
+    from confide.deploy.following import note_death
+    from confide.errors import RunDirectoryError, StorageError
+
+    why = str(error).partition("\n")[0] or type(error).__name__
+    try:
+        if is_new and not directory.rounds() and _is_idle(server):
+            with directory.locked():
+                directory.discard()  # nothing was trained: leave no half-made run in the way of the next try
+            return
+        note_death(directory, f"it was not started: {why}")
+    except RunDirectoryError:
+        typer.echo(
+            f"warning: Flower started {directory.path} all the same; it goes on, and `confide deploy status` shows it",
+            err=True,
+        )
+        return
+    except StorageError as unsaid:
+        typer.echo(f"warning: {directory.path} cannot be marked as interrupted: {unsaid}", err=True)
+    typer.echo(f"{directory.path} is kept. Go on with: {_again(server.path, directory)}", err=True)
+
+
+def _is_idle(server: "ServerFolder") -> bool:
+    """Whether Flower certainly runs no app now."""
+    from confide.deploy.control import list_runs
+    from confide.errors import DeployError
+
+    try:
+        return all(run.is_over for run in list_runs(server.flower))
+    except DeployError:
+        return False
+
+
+def _again(folder: Path, directory: "RunDirectory") -> str:
+    return f"confide deploy run {folder} --resume {directory.path.name}"
+
+
 def _settle(directory: "RunDirectory", reason: str) -> None:
     """Waits until no process works on the run, and notes that it was interrupted if its own process could not."""
     import time
@@ -189,11 +242,11 @@ def _server_status(folder: Path) -> dict[str, object]:
     from confide.deploy.control import list_nodes
     from confide.deploy.folders import ServerFolder
     from confide.deploy.held import holder
-    from confide.deploy.processes import is_healthy
+    from confide.deploy.processes import connected_host, is_healthy
     from confide.run import RunDirectory
 
     server = ServerFolder.load(folder)
-    healthy = is_healthy(server.port, server.ca)
+    healthy = is_healthy(server.port, server.ca, host=connected_host(server.flower))
     nodes = list_nodes(server.flower) if healthy else []
     directories = [RunDirectory(path.parent) for path in sorted(server.runs.glob("*/run.json"))]
     return {

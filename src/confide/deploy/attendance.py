@@ -39,6 +39,18 @@ class Present:
     adapter: bytes
 
 
+@dataclass
+class _Silence:
+    """How often a node has not answered, and after how many looks it is asked again."""
+
+    times: int = 0
+    looks_left: int = 0
+
+    def lengthen(self) -> None:
+        self.times += 1
+        self.looks_left = self.times
+
+
 class Attendance:
     """Offers the run to nodes, and keeps who took it.
 
@@ -54,7 +66,7 @@ class Attendance:
         self._tell = tell
         self._agreed: tuple[str, str] | None = None
         self._asked: set[int] = set()
-        self._silent: set[int] = set()
+        self._silent: dict[int, _Silence] = {}
         self._present: dict[str, Present] = {}
         self.reasons: dict[str, str] = {}
         """Why nodes are not taken, by "node NUMBER"."""
@@ -68,10 +80,14 @@ class Attendance:
         """Offers the run to nodes that appeared since; whether some member joined by it.
 
         Args:
-            again: whether nodes that kept silent are asked again.
+            again: whether nodes that kept silent are asked again at once. Else one that has kept silent n times is
+                asked again at the n-th look from then, so that one which never answers costs less and less.
         """
-        known = self._asked if again else self._asked | self._silent
-        new = [node for node in self._transport.nodes() if node not in known]
+        if not again:
+            for silence in self._silent.values():
+                silence.looks_left -= 1
+        waiting = {node for node, silence in self._silent.items() if silence.looks_left > 0 and not again}
+        new = [node for node in self._transport.nodes() if node not in self._asked | waiting]
         if not new:
             return False
         self._asked.update(new)
@@ -88,8 +104,9 @@ class Attendance:
                 self.reasons[f"node {reply.node}"] = str(error)
                 if reply.error_kind == "Missing":
                     self._asked.discard(reply.node)
-                    self._silent.add(reply.node)
+                    self._silent.setdefault(reply.node, _Silence()).lengthen()
                 continue
+            self._silent.pop(reply.node, None)
             self._present[name] = present
             _logger.info("node %d is %s", reply.node, name)
         self._transport.introduce({name: present.node for name, present in self._present.items()})

@@ -34,7 +34,7 @@ from confide.files import write_atomic, write_new
 
 SECRET_MODE = 0o600
 PUBLIC_MODE = 0o644
-LOCAL_HOSTS = ("localhost", "127.0.0.1")
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 """In every server's certificate: its own machine reaches it by these."""
 
 MAX_DAYS = 7300
@@ -223,6 +223,21 @@ def check_server_certificate(authority: Path, places: KeyPlaces) -> None:
             f"{places.certificate} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to "
             f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}. "
             "Check the clock, or make a new one: confide deploy renew FOLDER"
+        )
+
+
+def check_is_for(certificate: Path, host: str) -> None:
+    """Checks that a server's certificate is for a host, so that whoever connects to the host can know it by it.
+
+    Raises:
+        DeployFolderError: it is not.
+    """
+    names = load_certificate(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    if _general_name(host) not in names:
+        known = ", ".join(str(name.value) for name in names)
+        raise DeployFolderError(
+            f"{certificate} is not for {host}, so nobody could check who answers there: it is for {known}. Add the "
+            "host to hosts in server.toml, and make a new certificate: confide deploy renew FOLDER"
         )
 
 

@@ -19,7 +19,15 @@ from pathlib import Path
 
 from safetensors.numpy import save
 
-from confide.agreed import agree, build_notes, build_server, build_server_sealing, check_weights, opening_threshold
+from confide.agreed import (
+    agree,
+    build_notes,
+    build_server,
+    build_server_sealing,
+    check_weights,
+    opening_threshold,
+    seeded,
+)
 from confide.asking import Wire
 from confide.config.schema import Config
 from confide.deploy.attendance import Attendance, Present
@@ -251,13 +259,14 @@ class Coordinator:
         last = self._directory.last_round()
         saved = self._saved(last)
         opening = self._opening(last + 1)
-        ahead = {name: reply for name, reply in joined.items() if reply.round_number > last}
+        ahead = _ahead(joined, last)
         if opening is not None:
             try:
                 return self._take_up(opening, joined, ahead, present)
             except RoundFailedError as error:
-                if ahead or len(joined) < len(self._terms.members.names):
-                    raise  # somebody may have opened it
+                joined = join_all(self._server, self._transport)  # somebody may have opened it meanwhile
+                if _ahead(joined, last) or len(joined) < len(self._terms.members.names):
+                    raise  # taken up again by the next resume
                 self._tell(f"nobody has opened the sum of round {last + 1}, and it does not open: {error}")
             self._drop_opening()  # the round is done again
         current = {name: reply for name, reply in joined.items() if reply.adapter_digest == saved.adapter_digest}
@@ -396,11 +405,19 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def _ahead(joined: Mapping[str, JoinReply], number: int) -> dict[str, JoinReply]:
+    """Those that are further than round `number`."""
+    return {name: reply for name, reply in joined.items() if reply.round_number > number}
+
+
 def _guarantee(config: Config) -> str:
     """What the server can say: each member's plan is its own, and its guarantee with it."""
     if config.privacy.unit == "none":
         return "no formal guarantee: differential privacy is off"
-    return f'differential privacy of the unit "{config.privacy.unit}"; epsilon is the most that any member reports'
+    return (
+        f'differential privacy of the unit "{config.privacy.unit}"; epsilon is the most that any member reports'
+        f"{seeded(config)}"
+    )
 
 
 def _log_round(record: RoundRecord) -> None:

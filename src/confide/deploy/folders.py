@@ -28,6 +28,7 @@ from confide.deploy.folder_settings import (
     ServerSection,
     check_address,
 )
+from confide.deploy.processes import LOOPBACK, address
 from confide.deploy.run_config import check_settings
 from confide.errors import DeployFolderError, KeyFileError
 from confide.membership.roster import PublicIdentity, read_bounded
@@ -102,14 +103,13 @@ class ServerFolder:
 
     @property
     def address(self) -> str:
-        """Of the SuperLink, from this machine."""
-        return f"127.0.0.1:{self.port}"
+        """Of the SuperLink, from this machine, unless it was told to listen elsewhere."""
+        return address(LOOPBACK, self.port)
 
     @property
     def public_address(self) -> str:
         """What members connect to."""
-        host = self.hosts[0]
-        return f"[{host}]:{self.proxy_port}" if ":" in host else f"{host}:{self.proxy_port}"
+        return address(self.hosts[0], self.proxy_port)
 
     @property
     def ca(self) -> Path:

@@ -1,7 +1,8 @@
 """A file that says which process serves a folder, held with a lock: whoever reads it knows whether it still runs.
 
 The kernel lets the lock go when the process ends, however it ends. So a number that another process got meanwhile is
-never taken for it.
+never taken for it. Whoever looks takes a shared lock for an instant: that succeeds while nobody holds the file, it
+disturbs no other looker, and a process that starts waits it out.
 """
 
 import fcntl
@@ -18,6 +19,8 @@ from confide.files import storage_error
 
 _LOOK_SECONDS = 0.1
 _KILL_SECONDS = 5.0
+_START_SECONDS = 2.0  # a look is over in far less
+_TRY_SECONDS = 0.02
 
 
 @contextmanager
@@ -37,8 +40,10 @@ def held(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise storage_error(path, error) from error
     with file:
-        if not _lock(file):
-            raise DeployError(f"{what} runs already (process {_read_pid(file)}): see `confide deploy status`")
+        if not _take(file):
+            pid = _read_pid(file)
+            which = "" if pid is None else f" (process {pid})"
+            raise DeployError(f"{what} runs already{which}: see `confide deploy status`")
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -47,10 +52,10 @@ def held(path: Path, what: str) -> Iterator[None]:
 
 
 def holder(path: Path) -> int | None:
-    """The number of the process that holds the file; None if none does."""
+    """The number of the process that holds the file; None if none does, or none has written its number yet."""
     try:
-        with path.open("r+") as file:
-            return None if _lock(file) else _read_pid(file)
+        with path.open() as file:
+            return None if _lock(file, fcntl.LOCK_SH) else _read_pid(file)
     except FileNotFoundError:
         return None
 
@@ -58,10 +63,13 @@ def holder(path: Path) -> int | None:
 def stop_holder(path: Path, *, seconds: float) -> bool:
     """Asks the process that holds the file to end, and kills it after so many seconds; False if none does.
 
+    A process that has just begun to hold the file may not have written its number over that of one that crashed, so a
+    number counts when it stands there for a moment.
+
     Raises:
         DeployError: it cannot be ended.
     """
-    pid = holder(path)
+    pid = _steady_holder(path)
     if pid is None:
         return False
     for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, _KILL_SECONDS)):
@@ -80,13 +88,32 @@ def stop_holder(path: Path, *, seconds: float) -> bool:
     raise DeployError(f"process {pid} does not end")
 
 
+def _steady_holder(path: Path) -> int | None:
+    pid = holder(path)
+    while pid is not None:
+        time.sleep(_LOOK_SECONDS)
+        before, pid = pid, holder(path)
+        if pid == before:
+            break
+    return pid
+
+
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
 
 
-def _lock(file: IO[str]) -> bool:
+def _take(file: IO[str]) -> bool:
+    deadline = time.monotonic() + _START_SECONDS
+    while not _lock(file, fcntl.LOCK_EX):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_TRY_SECONDS)
+    return True
+
+
+def _lock(file: IO[str], kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from confide.config.schema import Config
-from confide.deploy.node_run import NodeRun, take_part
+from confide.deploy.node_run import NodeRun, Participation, accepted_runs, num_accepted, take_part
 from confide.deploy.policy import Policy
 from confide.deploy.run_config import node_config, read_offer
 from confide.deploy.terms import Terms
@@ -176,11 +176,13 @@ class Node:
         folder = self._folder / f"{config.run.name}-{terms.run[:_RUN_DIGITS]}"
         self._run = take_part(
             folder,
-            terms=terms,
-            config=config,
-            identity=self._identity,
-            check_base=lambda digest: self._check(terms, digest),
-            on_step=self._on_step,
+            Participation(
+                terms=terms,
+                config=config,
+                identity=self._identity,
+                check_base=lambda digest: self._check(terms, digest),
+                on_step=self._on_step,
+            ),
         )
         return self._run
 
@@ -189,7 +191,7 @@ class Node:
 
         Raises:
             RosterError: the run is of another roster than the member holds now.
-            PolicyError: it lies outside the policy.
+            PolicyError: it lies outside the policy, or is one run too many.
             DataError: the member's own settings do not fit.
         """
         if terms.members.digest != self._roster.digest:
@@ -198,6 +200,8 @@ class Node:
                 "Nothing is done. Compare the fingerprints with the other members by telephone"
             )
         self._check(terms, None)
+        if terms.run not in accepted_runs(self._folder):
+            self._policy.check_new_run(num_accepted(self._folder))
         offered = read_offer(terms.config)
         try:
             return node_config(offered, self._settings)

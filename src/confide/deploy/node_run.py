@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,30 @@ from confide.train.local import StepReport
 
 _TERMS, _STATE, _GLOBAL, _OWN = "terms", "state", "global.safetensors", "own.safetensors"
 _ACCEPTED, _LEDGER = "accepted", "releases.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participation:
+    """What a member takes part in, and as whom.
+
+    Attributes:
+        terms: as offered.
+        config: as offered, with what the member sets for itself.
+        identity: the member's.
+        check_base: raises unless the base model's digest is one that the member accepts.
+        on_step: see `Client`.
+    """
+
+    terms: Terms
+    config: Config
+    identity: Identity
+    check_base: Callable[[str], None]
+    on_step: Callable[[str, StepReport], None] | None = None
+
+    @property
+    def point(self) -> int:
+        """The member's number in the roster."""
+        return self.terms.members.point_of(self.identity.public.name)
 
 
 class NodeRun:
@@ -60,15 +85,18 @@ class NodeRun:
         return FinishReply(run=self.run, round_number=number, client=self.client.name)
 
 
-def take_part(
-    folder: Path,
-    *,
-    terms: Terms,
-    config: Config,
-    identity: Identity,
-    check_base: Callable[[str], None],
-    on_step: Callable[[str, StepReport], None] | None = None,
-) -> NodeRun:
+def num_accepted(folder: Path) -> int:
+    """How many runs a member ever accepted: those that were noted, or those that have a folder, if these are more."""
+    return max(len(accepted_runs(folder)), len(list(folder.glob(f"*/{_TERMS}"))))
+
+
+def accepted_runs(folder: Path) -> list[str]:
+    """Ids of the runs that a member ever accepted, as noted beside their folders."""
+    journal = folder / _ACCEPTED
+    return journal.read_text().split() if journal.exists() else []
+
+
+def take_part(folder: Path, part: Participation) -> NodeRun:
     """Starts a run at this member, or takes it up again where it stands on disk.
 
     A run is accepted once: its id is noted beside the folders of all runs, so that a folder that is lost, and with it
@@ -76,77 +104,66 @@ def take_part(
 
     Args:
         folder: of the run.
-        terms: as offered.
-        config: as offered, with what the member sets for itself.
-        identity: the member's.
-        check_base: raises unless the base model's digest is one that the member accepts.
-        on_step: see `Client`.
+        part: what the member takes part in, and as whom.
 
     Raises:
         RunDirectoryError: what was kept of the run is lost or damaged, or the run is over.
         ConfideError: the data or the model cannot be loaded, are not what they were, or are not accepted.
     """
-    journal = folder.parent / _ACCEPTED
-    was_accepted = terms.run in (journal.read_text().split() if journal.exists() else [])
+    was_accepted = part.terms.run in accepted_runs(folder.parent)
     if was_accepted and not (folder / _TERMS).is_file():
         raise RunDirectoryError(
             f"{folder} is lost or damaged, and with it what this member has released in the run: it takes no further "
             "part in it. Start a new run"
         )
-    make = open_node_run if was_accepted else start_node_run
-    return make(folder, terms=terms, config=config, identity=identity, check_base=check_base, on_step=on_step)
+    return open_node_run(folder, part) if was_accepted else start_node_run(folder, part)
 
 
-def start_node_run(
-    folder: Path,
-    *,
-    terms: Terms,
-    config: Config,
-    identity: Identity,
-    check_base: Callable[[str], None],
-    on_step: Callable[[str, StepReport], None] | None = None,
-) -> NodeRun:
+def start_node_run(folder: Path, part: Participation) -> NodeRun:
     """Makes the folder of a run that was just accepted.
 
     Args:
         folder: of the run; made here.
-        terms: as offered.
-        config: as offered, with what the member sets for itself.
-        identity: the member's.
-        check_base: raises unless the base model's digest is one that the member accepts.
-        on_step: see `Client`.
+        part: what the member takes part in, and as whom.
 
     Raises:
         ConfideError: the data or the model cannot be loaded, or the base model is not accepted; no folder is left.
     """
+    config = part.config
     if folder.exists():
-        RunDirectory(folder).discard()  # killed before it was accepted: nothing has left
+        _discard_unaccepted(folder)
     directory = RunDirectory.create(
-        folder, config_toml=dump_toml(config), name=config.run.name, seed=config.run.seed, notes={"id": terms.run}
+        folder, config_toml=dump_toml(config), name=config.run.name, seed=config.run.seed, notes={"id": part.terms.run}
     )
     try:
-        made = _make(directory, terms, config, identity, check_base, on_step)
-        ledger = directory.path / "clients" / f"{terms.members.point_of(identity.public.name):04d}" / _LEDGER
+        made = _make(directory, part)
+        ledger = directory.path / "clients" / f"{part.point:04d}" / _LEDGER
         ledger.touch(mode=0o600)  # from now on one that is not there is lost
-        terms.save(folder / _TERMS)
-        journal = folder.parent / _ACCEPTED
-        before = journal.read_text() if journal.exists() else ""
-        write_atomic(journal, f"{before}{terms.run}\n", mode=0o600)  # last: now it is accepted
+        part.terms.save(folder / _TERMS)
+        accepted = [*accepted_runs(folder.parent), part.terms.run]
+        write_atomic(folder.parent / _ACCEPTED, "\n".join([*accepted, ""]), mode=0o600)  # last: now it is accepted
     except BaseException:
         directory.discard()
         raise
     return made
 
 
-def open_node_run(
-    folder: Path,
-    *,
-    terms: Terms,
-    config: Config,
-    identity: Identity,
-    check_base: Callable[[str], None],
-    on_step: Callable[[str, StepReport], None] | None = None,
-) -> NodeRun:
+def _discard_unaccepted(folder: Path) -> None:
+    """Removes the folder of a run that this member was killed in before it had accepted it: nothing has left.
+
+    Raises:
+        RunDirectoryError: something has; so the list of accepted runs was lost.
+    """
+    directory = RunDirectory(folder)
+    if directory.rounds() or any(path.stat().st_size for path in folder.glob("clients/*/*") if path.is_file()):
+        raise RunDirectoryError(
+            f"{folder} was accepted once, and {folder.parent / _ACCEPTED} does not say so: it is lost or damaged, and "
+            "with it which runs this member takes part in. It takes no further part in this one. Start a new run"
+        )
+    directory.discard()
+
+
+def open_node_run(folder: Path, part: Participation) -> NodeRun:
     """Takes a run up again where it stands on disk; see `start_node_run`.
 
     Raises:
@@ -154,39 +171,32 @@ def open_node_run(
         ConfideError: as `start_node_run`; or data, model or machine are not what they were.
     """
     directory = RunDirectory.open(folder)
-    if Terms.load(folder / _TERMS).run != terms.run or directory.run_id != terms.run:
+    run = part.terms.run
+    if Terms.load(folder / _TERMS).run != run or directory.run_id != run:
         raise RunDirectoryError(f"{folder} is of another run: move it away")
     if directory.status == "finished":
         raise RunDirectoryError(f"the run in {folder} is over: start a new one")
-    point = terms.members.point_of(identity.public.name)
-    if not (directory.path / "clients" / f"{point:04d}" / _LEDGER).is_file():
+    if not (directory.path / "clients" / f"{part.point:04d}" / _LEDGER).is_file():
         raise RunDirectoryError(
             f"{folder} lost its {_LEDGER}: nobody knows any more what this member released, so it releases nothing. "
             "Start a new run"
         )
     directory.clean()
-    made = _make(directory, terms, config, identity, check_base, on_step)
+    made = _make(directory, part)
     if directory.rounds():
         made.client.state = _load(directory, made)
         made.client.check_releases(made.client.state.num_sums)
     return made
 
 
-def _make(
-    directory: RunDirectory,
-    terms: Terms,
-    config: Config,
-    identity: Identity,
-    check_base: Callable[[str], None],
-    on_step: Callable[[str, StepReport], None] | None,
-) -> NodeRun:
-    name = identity.public.name
+def _make(directory: RunDirectory, part: Participation) -> NodeRun:
+    terms, config, name = part.terms, part.config, part.identity.public.name
     threads = apply_threads(config, kept=directory.threads)
     records = build_own_records(config, name)
     directory.check_data({name: records.digest})
     model = build_model(config)
     base_digest = whole_weights_digest(model.base.module)
-    check_base(base_digest)
+    part.check_base(base_digest)
     directory.check_base(model.base.name, model.base.digest)
     device, dtype = str(model.base.device), str(model.base.dtype)
     directory.check_device(device, dtype)
@@ -198,9 +208,9 @@ def _make(
         dict.fromkeys(terms.members.names, len(examples.train)),
         run=terms.run,
         private=directory.path / "clients",
-        on_step=on_step,
+        on_step=part.on_step,
     )
-    client = maker.make(identity, examples, keep=partial(_keep, directory, model, name))
+    client = maker.make(part.identity, examples, keep=partial(_keep, directory, model, name))
     directory.set_status(
         "running",
         client=name,
@@ -225,8 +235,8 @@ def _keep(directory: RunDirectory, model: AdaptedModel, name: str, state: Client
         model.save(folder, state.shared.adapter)
         own = folder / _STATE
         own.mkdir(mode=0o700)
-        (own / _GLOBAL).write_bytes(state.shared.to_bytes())
-        (own / _OWN).write_bytes(pack_own(name, state))
+        write_atomic(own / _GLOBAL, state.shared.to_bytes(), mode=0o600)
+        write_atomic(own / _OWN, pack_own(name, state), mode=0o600)
     directory.publish(number)
     for earlier in directory.rounds():
         if earlier < number:

@@ -14,7 +14,7 @@ from confide.config.keys import model_keys, toml_value
 from confide.config.schema import Config
 from confide.config.sections import Section
 from confide.deploy.documents import check_tables, read_tables, sections_of
-from confide.deploy.policy_sections import AuditPolicy, ModelPolicy, PrivacyPolicy, RunPolicy, SealingPolicy
+from confide.deploy.policy_sections import ModelPolicy, PrivacyPolicy, RunPolicy, SealingPolicy
 from confide.errors import DeployFolderError, PolicyError
 
 _WIDTH = 100
@@ -27,7 +27,6 @@ class Policy(Section):
     privacy: PrivacyPolicy = PrivacyPolicy()
     run: RunPolicy = RunPolicy()
     model: ModelPolicy = ModelPolicy()
-    audit: AuditPolicy = AuditPolicy()
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -52,7 +51,8 @@ class Policy(Section):
         Args:
             config: as offered.
             num_members: of the roster.
-            base_digest: of the base model that was loaded, in hexadecimal; None if none was.
+            base_digest: of the base model's weights, in hexadecimal; None before they are loaded: model.digests is
+                then not looked at, and has to be once they are.
             where: the name of the policy's file in messages.
 
         Raises:
@@ -79,6 +79,24 @@ class Policy(Section):
                 + _WHO_DECIDES
             )
 
+    def check_new_run(self, num_accepted: int, *, where: str = "this member's policy.toml") -> None:
+        """Checks that one run more may be accepted.
+
+        Args:
+            num_accepted: how many runs this member ever accepted before.
+            where: the name of the policy's file in messages.
+
+        Raises:
+            PolicyError: it may not.
+        """
+        if num_accepted >= self.run.most_runs:
+            raise PolicyError(
+                f"the offered run is one too many: this member has accepted {num_accepted} before; {where} accepts "
+                f"run.most_runs = {self.run.most_runs}. The epsilons of several runs on the same rows add up, so "
+                "run.most_runs times privacy.largest_epsilon is what all may cost together. Runs that were accepted "
+                f"before can go on. {_WHO_DECIDES}"
+            )
+
     @property
     def cautions(self) -> tuple[str, ...]:
         """What this policy lets happen that a member should know, as sentences."""
@@ -92,7 +110,7 @@ class Offer:
     Attributes:
         config: as offered.
         num_members: of the roster.
-        base_digest: of the base model that was loaded, in hexadecimal; None if none was.
+        base_digest: of the base model's weights, in hexadecimal; None before they are loaded.
     """
 
     config: Config
@@ -240,6 +258,18 @@ LIMITS: tuple[Limit, ...] = (
     _at_most("run.most_rounds", "federation.rounds"),
     _at_most("run.most_local_steps", "train.local_steps"),
     _at_most("run.most_local_epochs", "train.local_epochs"),
+    _at_most("run.most_batch_size", "train.batch_size"),
+    _at_most("run.most_accumulation", "train.accumulation"),
+    _at_most("run.most_tokens", "train.max_tokens"),
+    _at_most("run.most_rank", "lora.rank"),
+    Limit(
+        key="run.full_rank",
+        about="lora.full_rank",
+        shown=_value_of("lora.full_rank"),
+        is_outside=lambda policy, offer: offer.config.lora.full_rank and not policy.run.full_rank,
+    ),
+    _at_most("run.most_evaluate_examples", "evaluate.max_examples"),
+    _at_most("run.most_evaluate_batch_size", "evaluate.batch_size"),
     Limit(
         key="model.bases",
         about="model.base",
@@ -249,17 +279,15 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         key="model.digests",
         about="the digest of the base model",
-        shown=lambda offer: offer.base_digest or "not known",
-        is_outside=lambda policy, offer: bool(policy.model.digests) and offer.base_digest not in policy.model.digests,
-    ),
-    Limit(
-        key="audit.record",
-        about="audit.record",
-        shown=_value_of("audit.record"),
-        is_outside=lambda policy, offer: offer.config.audit.record and not policy.audit.record,
+        shown=lambda offer: offer.base_digest or "not yet known",
+        is_outside=lambda policy, offer: (
+            bool(policy.model.digests)
+            and offer.base_digest is not None
+            and offer.base_digest not in policy.model.digests
+        ),
     ),
 )
-"""Every key of a policy but run.phases, which `Policy.check_phase` holds."""
+"""Every key of a policy but run.phases and run.most_runs, which are held by methods of `Policy`."""
 
 _WHO_DECIDES = "The file is this member's own: its owner decides whether to change it, and the server cannot."
 

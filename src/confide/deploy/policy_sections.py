@@ -55,7 +55,11 @@ class PrivacyPolicy(Section):
 
 
 class RunPolicy(Section):
-    """How much work and how many releases a run may ask for."""
+    """How many runs there may be, and how much work and how many releases each may ask for."""
+
+    most_runs: Annotated[int, Field(ge=1), Unit("runs")] = 20
+    """Most runs that this member ever accepts. Epsilons of several runs on the same rows add up, so this times
+    privacy.largest_epsilon is what all may cost together."""
 
     most_rounds: Annotated[int, Field(ge=1), Unit("rounds")] = 100
     """Most rounds of a run (federation.rounds): every round opens one more sum."""
@@ -65,6 +69,28 @@ class RunPolicy(Section):
 
     most_local_epochs: Annotated[int, Field(ge=1), Unit("passes")] = 10
     """Most passes over this member's rows in a round (train.local_epochs)."""
+
+    most_batch_size: Annotated[int, Field(ge=1), Unit("examples")] = 256
+    """Most examples that go through the model at once (train.batch_size)."""
+
+    most_accumulation: Annotated[int, Field(ge=1), Unit("batches")] = 64
+    """Most batches of one local step (train.accumulation)."""
+
+    most_tokens: Annotated[int, Field(ge=2), Unit("tokens")] = 8192
+    """Longest that an example may be (train.max_tokens)."""
+
+    most_rank: Annotated[int, Field(ge=1), Unit("dimensions")] = 256
+    """Largest rank of an adapter (lora.rank): its memory and its messages grow with it."""
+
+    full_rank: bool = False
+    """Whether whole matrices may be trained in place of an adapter of a rank (lora.full_rank): everything is then as
+    large as the matrices."""
+
+    most_evaluate_examples: Annotated[int, Field(ge=1), Unit("examples")] = 1000
+    """Most held-out rows that are measured after a round (evaluate.max_examples)."""
+
+    most_evaluate_batch_size: Annotated[int, Field(ge=1), Unit("examples")] = 256
+    """Most examples that go through the model at once while measuring (evaluate.batch_size)."""
 
     phases: Annotated[tuple[Phase, ...], Field(min_length=1, strict=False)] = (
         "offer",
@@ -94,10 +120,3 @@ class ModelPolicy(Section):
     ] = ()
     """Digests of base models that are accepted, as this member's node shows them when it has loaded one. Empty takes
     any."""
-
-
-class AuditPolicy(Section):
-    """What a run may keep."""
-
-    record: bool = False
-    """Whether a run may record what its parties saw (audit.record)."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "OMP_NUM_THREADS": "1",  # they compute nothing
     "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",  # of glibc: else Flower's threads keep one each, and in it what passed through them
 }
 _TASK_POLL_SECONDS = "0.2"
 _LOOK_SECONDS = 0.2
@@ -46,7 +48,7 @@ def environment(home: Path) -> dict[str, str]:
         home: the folder that Flower may write to, instead of one in the user's home.
     """
     scripts = sysconfig.get_path("scripts")
-    direct = ",".join(part for part in (os.environ.get("NO_PROXY", ""), LOOPBACK, "localhost") if part)
+    direct = ",".join(part for part in (os.environ.get("NO_PROXY", ""), LOOPBACK, "::1", "localhost") if part)
     return {
         **os.environ,
         **_QUIET,
@@ -100,6 +102,16 @@ def flwr_command(*arguments: str) -> list[str]:
     return [_program("flwr"), *arguments]
 
 
+def local_host(host: str) -> str:
+    """Where this machine reaches a server that listens at a host: at loopback, if it listens everywhere."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+
+
+def address(host: str, port: int) -> str:
+    """Gives host:port, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def write_connection(home: Path, address: str, ca: Path) -> None:
     """Tells the command `flwr` where the server is.
 
@@ -112,6 +124,22 @@ def write_connection(home: Path, address: str, ca: Path) -> None:
     write_atomic(
         home / "config.toml", tomli_w.dumps({"superlink": {"default": CONNECTION, CONNECTION: connection}}), mode=0o600
     )
+
+
+def connected_host(home: Path) -> str:
+    """The host of the server that `write_connection` wrote; loopback if it wrote none.
+
+    Raises:
+        DeployError: what it wrote was changed.
+    """
+    path = home / "config.toml"
+    try:
+        address = tomllib.loads(path.read_text())["superlink"][CONNECTION]["address"]
+    except FileNotFoundError:
+        return LOOPBACK
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DeployError(f"{path} cannot be read: start the server again, which writes it anew") from error
+    return str(address).rpartition(":")[0].strip("[]")
 
 
 def require_flower() -> None:
@@ -185,20 +213,21 @@ class GuardedProcess:
         return self._log.read_text(errors="replace")[-_TAIL_CHARACTERS:]
 
 
-def wait_until_healthy(process: GuardedProcess, port: int, ca: Path, *, seconds: float) -> None:
+def wait_until_healthy(process: GuardedProcess, port: int, ca: Path, *, seconds: float, host: str = LOOPBACK) -> None:
     """Waits until the server answers over TLS.
 
     Args:
         process: the server's.
-        port: on loopback.
+        port: it listens at.
         ca: the CA that its certificate must be of.
         seconds: the longest wait.
+        host: by which this machine reaches it.
 
     Raises:
         DeployError: the process ended, or there was no answer in time; with what it wrote last.
     """
     deadline = time.monotonic() + seconds
-    while not is_healthy(port, ca):
+    while not is_healthy(port, ca, host=host):
         if process.exit_code is not None:
             raise DeployError(f"flower-superlink ended with exit code {process.exit_code}:\n{process.tail()}")
         if time.monotonic() >= deadline:
@@ -206,8 +235,13 @@ def wait_until_healthy(process: GuardedProcess, port: int, ca: Path, *, seconds:
         time.sleep(_LOOK_SECONDS)
 
 
-def is_healthy(port: int, ca: Path) -> bool:
-    """Whether the server answers at a port of loopback, with a certificate of this CA.
+def is_healthy(port: int, ca: Path, *, host: str = LOOPBACK) -> bool:
+    """Whether the server answers at a port, with a certificate of this CA for the host.
+
+    Args:
+        port: it listens at.
+        ca: the CA that its certificate must be of.
+        host: by which this machine reaches it.
 
     Raises:
         DeployError: the CA's certificate cannot be read.
@@ -216,7 +250,7 @@ def is_healthy(port: int, ca: Path) -> bool:
         context = ssl.create_default_context(cafile=ca)
     except OSError as error:  # an ssl.SSLError too
         raise DeployError(f"{ca} holds no certificate that can be read: {error}") from error
-    connection = http.client.HTTPSConnection(LOOPBACK, port, timeout=5, context=context)
+    connection = http.client.HTTPSConnection(host, port, timeout=5, context=context)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == http.client.OK

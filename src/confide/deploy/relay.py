@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confide.errors import ConfideError, DeployError, RunInterrupted
+from confide.transport.base import MAX_ERROR_CHARACTERS
 
 MAX_BYTES = 1 << 32
 """The longest request or answer: 4 GiB."""
 
 _REQUEST = struct.Struct(">Q")
 _ANSWER = struct.Struct(">HHQ")
-_MAX_TEXT_BYTES = 2000
 _MAX_PATH_BYTES = 100  # the kernel takes 107 on Linux, 103 elsewhere
 _READ_BYTES = 1 << 20
 _STALLED_SECONDS = 30.0  # a caller that moves no byte for so long is given up
@@ -125,7 +125,7 @@ def _serve_one(caller: socket.socket, handle: Callable[[bytes], bytes]) -> None:
             return
         (num_bytes,) = _REQUEST.unpack(_read(caller, _REQUEST.size))
         answer = _answer(_read(caller, _bounded(num_bytes)), handle)
-        kind, text = answer.error_kind.encode(), answer.error.encode()[:_MAX_TEXT_BYTES]
+        kind, text = answer.error_kind.encode(), answer.error[:MAX_ERROR_CHARACTERS].encode()
         caller.sendall(_ANSWER.pack(len(kind), len(text), len(answer.body)) + kind + text)
         if answer.body:  # else the caller may be gone already, and to send it nothing would fail
             caller.sendall(answer.body)

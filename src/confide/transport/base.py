@@ -4,6 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+MAX_ERROR_CHARACTERS = 8000
+"""The longest reason that is told for one reply: a refusal of every key of a policy has about 2,000, and more
+where the policy lists many names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:

@@ -6,10 +6,17 @@ their last pieces are the same arrays; Flower names an array by its digest, so i
 
 Flower drops what a node could not fetch in time, so that a node which comes back late is not asked for what nobody
 waits for any more.
+
+Flower itself waits without an end that we could set: a pull goes on while the node still uploads its answer, and every
+call is tried again for as long as the SuperLink does not answer. So each call is made in a thread of its own and given
+up after a time. Flower's grid bears that: it is called from several threads by Flower as well. Where the SuperLink is
+dead, Flower ends the server's app within seconds, since SuperExec looks after the SuperLink's process and the app after
+SuperExec's; our own ends are for one that lives and does not answer.
 """
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,12 +26,18 @@ from itertools import pairwise
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from confide.errors import MessageError
-from confide.transport.base import NodeReply, Reply
+from confide.errors import DeployError, MessageError
+from confide.transport.base import MAX_ERROR_CHARACTERS, NodeReply, Reply
+from confide.transport.call import Call
 
 MESSAGE_TYPE = "query.confide"
 MAX_REPLY_BYTES = 1 << 31
-"""The largest reply that is read, unless the transport is told otherwise: 2 GiB."""
+"""The largest reply that is read, unless the transport is told otherwise: 2 GiB.
+
+Flower puts a reply together before it hands it over, so what this bounds is what we copy and read, not what Flower
+fetches. Flower has no bound of its own on a whole reply, and the proxy has one on a piece (`client_max_body_size`): a
+registered node can fill the server's memory until its message's time is over.
+"""
 
 MISSING = "Missing"
 
@@ -32,8 +45,11 @@ _STYPE = "confide.message.1"
 _PIECE_BYTES = 4 << 20
 _BODY, _ERROR = "confide.body", "confide.error"
 _KIND = re.compile("[A-Za-z][A-Za-z0-9]{0,63}")
-_MAX_ERROR_CHARACTERS = 500
 _MAX_FAILED_PULLS = 3
+_MAX_SLOW_PULLS = 2  # that go on beside the one that is waited for: each holds a part of a reply
+_PULL_SECONDS = 30.0  # how long a pull is waited for, and how long all together that are on their way at the deadline
+_LEAST_PULL_SECONDS = 1.0  # how long each of these is waited for at least
+_ANSWER_SECONDS = 120.0  # the SuperLink's, to a question of a few bytes
 _SLACK_SECONDS = 60.0  # Flower keeps a reply that came in time at least so long, while earlier ones are worked on
 
 # Codes of flwr.app.Error, as Flower documents them; 3, 4 and 5 say that there is no answer and will be none.
@@ -108,11 +124,25 @@ class _Asked:
     deadline: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Pull:
+    """A look for a reply that has begun.
+
+    Attributes:
+        began: on the transport's clock.
+    """
+
+    call: Call[NodeReply | None]
+    began: float
+
+
 class FlowerTransport:
     """Carries messages over Flower's `Grid`, from the server's app to the nodes.
 
     Memory does not grow with the number of clients: a request is made, pushed and forgotten before the next one is
-    made, and a reply is pulled when those before it have been taken.
+    made, and a reply is pulled when those before it have been taken. A pull that takes long, since the node still
+    uploads, goes on beside the next ones; so at most three replies are in memory, and one for each node whose upload
+    was given up at its deadline and has not ended yet. Such a node is asked for nothing until it has.
 
     Args:
         grid: as Flower hands it to a ServerApp.
@@ -121,6 +151,7 @@ class FlowerTransport:
         max_reply_bytes: a longer reply counts as malformed.
         clock: seconds of a clock that never goes back.
         sleep: waits so many seconds.
+        wait: waits for an event, at most so many seconds, and says whether it came.
     """
 
     def __init__(
@@ -132,6 +163,7 @@ class FlowerTransport:
         max_reply_bytes: int = MAX_REPLY_BYTES,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         self._grid = grid
         self._seconds = seconds
@@ -139,11 +171,24 @@ class FlowerTransport:
         self._max_reply_bytes = max_reply_bytes
         self._clock = clock
         self._sleep = sleep
+        self._wait = wait
+        self._pushing: Call[list[str]] | None = None
+        self._left: dict[int, threading.Event] = {}
         self._names: dict[str, int] = {}
 
     def nodes(self) -> list[int]:
-        """See `Introducing.nodes`."""
-        return sorted(self._grid.get_node_ids())
+        """See `Introducing.nodes`.
+
+        Raises:
+            DeployError: the SuperLink does not answer.
+        """
+        call = Call(lambda: sorted(self._grid.get_node_ids()))
+        if not self._wait(call.is_over, _ANSWER_SECONDS):
+            raise DeployError(
+                f"Flower's SuperLink did not say within {_ANSWER_SECONDS:g} s which nodes are there: look at "
+                "superlink.log in the server's folder, stop `confide deploy server` and start it again"
+            )
+        return call.take()
 
     def introduce(self, names: Mapping[str, int]) -> None:
         """See `Introducing.introduce`.
@@ -172,21 +217,33 @@ class FlowerTransport:
 
     def _ask(self, requests: Iterator[tuple[int, Callable[[], bytes]]]) -> Iterator[NodeReply]:
         waiting: dict[str, _Asked] = {}
+        self._left = {node: is_over for node, is_over in self._left.items() if not is_over.is_set()}
         for node, make in requests:
+            if node in self._left:
+                yield _missing(node, "an answer of it that came too late is still on its way")
+                continue
             request = make()
             seconds = self._seconds(request)
             message_id = self._push(node, request, seconds)
             del request
             if message_id is None:
-                yield NodeReply(node=node, error_kind=MISSING, error="Flower took no message for this node")
+                yield _missing(node, "Flower took no message for this node")
             else:
                 waiting[message_id] = _Asked(node=node, seconds=seconds, deadline=self._clock() + seconds)
         yield from self._collect(waiting)
 
     def _push(self, node: int, request: bytes, seconds: float) -> str | None:
+        """Gives the number of the message, or None if there is none; a push that does not end stops those after it."""
+        if self._pushing is not None and not self._pushing.is_over.is_set():
+            return None
         message = Message(body_record(request), node, MESSAGE_TYPE, ttl=seconds + _SLACK_SECONDS)
+        call = Call(lambda: list(self._grid.push_messages([message])))
+        if not self._wait(call.is_over, seconds + _SLACK_SECONDS):
+            _logger.warning("the SuperLink took no message for node %d in %g s", node, seconds + _SLACK_SECONDS)
+            self._pushing = call
+            return None
         try:
-            ids = list(self._grid.push_messages([message]))
+            ids = call.take()
         except Exception as error:  # whatever goes wrong with one node, the others are asked
             _logger.warning("no message could be handed to Flower for node %d: %s", node, type(error).__name__)
             _logger.debug("pushing failed", exc_info=True)
@@ -195,27 +252,55 @@ class FlowerTransport:
 
     def _collect(self, waiting: dict[str, _Asked]) -> Iterator[NodeReply]:
         failed_pulls = dict.fromkeys(waiting, 0)
-        while waiting:
-            for message_id, asked in list(waiting.items()):
-                is_late = self._clock() >= asked.deadline  # before the look: what came in time is taken, however late
-                try:
-                    reply = self._pull(message_id, asked.node)
-                except Exception as error:  # what a node sends can break Flower's reader, too
-                    _logger.debug("pulling failed", exc_info=True)
-                    failed_pulls[message_id] += 1
-                    reply = None
-                    if failed_pulls[message_id] >= _MAX_FAILED_PULLS:
-                        reply = _malformed(asked.node, f"Flower cannot read the reply ({type(error).__name__})")
-                if reply is None and is_late:
-                    reply = NodeReply(
-                        node=asked.node, error_kind=MISSING, error=f"no answer within {asked.seconds:g} s"
-                    )
-                if reply is not None:
-                    del waiting[message_id]
-                    yield reply
-                    reply = None  # so that it is not in memory while the next one is pulled
-            if waiting:
-                self._sleep(self._poll_seconds)
+        slow: dict[str, _Pull] = {}
+        try:
+            while waiting:
+                for message_id, asked in list(waiting.items()):
+                    is_late = self._clock() >= asked.deadline  # before the look: what came in time is taken
+                    try:
+                        reply = self._look(message_id, asked, slow)
+                    except Exception as error:  # what a node sends can break Flower's reader, too
+                        _logger.debug("pulling failed", exc_info=True)
+                        failed_pulls[message_id] += 1
+                        reply = None
+                        if failed_pulls[message_id] >= _MAX_FAILED_PULLS:
+                            reply = _malformed(asked.node, f"Flower cannot read the reply ({type(error).__name__})")
+                    if reply is None and is_late:
+                        reply = _missing(asked.node, f"no answer within {asked.seconds:g} s")
+                    if reply is not None:
+                        del waiting[message_id]
+                        yield reply
+                        reply = None  # so that it is not in memory while the next one is pulled
+                if waiting:
+                    self._sleep(self._poll_seconds)
+        finally:  # also where nobody takes any more replies
+            self._left.update({waiting[message_id].node: pull.call.is_over for message_id, pull in slow.items()})
+
+    def _look(self, message_id: str, asked: _Asked, slow: dict[str, _Pull]) -> NodeReply | None:
+        """Gives the reply to one message, or None if it is not there yet.
+
+        Args:
+            message_id: of the message.
+            asked: what it asked for.
+            slow: pulls that go on beside others, by message; the one for this message comes from there and goes there.
+        """
+        pull = slow.pop(message_id, None)
+        is_new = pull is None
+        if pull is None:
+            pull = _Pull(call=Call(partial(self._pull, message_id, asked.node)), began=self._clock())
+        now = self._clock()
+        end = pull.began + _PULL_SECONDS
+        if is_new and len(slow) >= _MAX_SLOW_PULLS:
+            end = max(end, asked.deadline)
+        if now >= asked.deadline:
+            end = max(asked.deadline + _PULL_SECONDS, now + _LEAST_PULL_SECONDS)
+        if self._wait(pull.call.is_over, max(0.0, end - now)):
+            return pull.call.take()
+        if self._clock() < asked.deadline:
+            slow[message_id] = pull
+            return None
+        self._left[asked.node] = pull.call.is_over
+        return _missing(asked.node, f"its answer was still on its way after {asked.seconds:g} s")
 
     def _pull(self, message_id: str, node: int) -> NodeReply | None:
         """Gives the reply to one message, or None if it is not there yet."""
@@ -252,8 +337,12 @@ def _told_error(node: int, record: object) -> NodeReply:
     kind, text = (record.get("kind"), record.get("text")) if isinstance(record, ConfigRecord) else (None, None)
     if not isinstance(kind, str) or not _KIND.fullmatch(kind) or not isinstance(text, str):
         return _malformed(node, "an error was told in a form that is not ours")
-    line = "".join(mark if mark.isprintable() else " " for mark in text[:_MAX_ERROR_CHARACTERS])
+    line = "".join(mark if mark.isprintable() else " " for mark in text[:MAX_ERROR_CHARACTERS])
     return NodeReply(node=node, error_kind=kind, error=line)
+
+
+def _missing(node: int, why: str) -> NodeReply:
+    return NodeReply(node=node, error_kind=MISSING, error=why)
 
 
 def _malformed(node: int, why: str) -> NodeReply:

@@ -1,0 +1,151 @@
+"""`confide deploy run` where Flower does not start the run, or does not say whether it did."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from confide.cli import deploy_run
+from confide.cli.deploy_run import run_command
+from confide.deploy.control import FlowerRun
+from confide.deploy.folder_settings import ServerSection
+from confide.deploy.folders import ServerFolder
+from confide.deploy.new_folders import make_server_folder
+from confide.errors import DeployError, RunInterrupted
+from confide.membership import identity as identity_module
+from confide.run import RunDirectory
+
+CONFIG = '[run]\nname = "trial"\n[model]\nbase = "tiny-llama"\n'
+SILENT = "`flwr run` did not end within 60 s"
+
+
+class Flower:
+    """What the command `flwr` says.
+
+    Attributes:
+        live: statuses of the runs that it lists; None if it does not answer.
+        failure: what starting a run raises; None if it starts.
+        stopping: what stopping a run raises.
+    """
+
+    def __init__(self) -> None:
+        self.live: list[str] | None = []
+        self.failure: BaseException | None = DeployError(f"{SILENT}: does the server answer?")
+        self.stopping: DeployError | None = None
+
+    def start_run(self, home: Path, app: Path, settings: Path) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return 5
+
+    def list_runs(self, home: Path, run_id: int | None = None) -> list[FlowerRun]:
+        if self.live is None:
+            raise DeployError("`flwr list` failed")
+        return [FlowerRun(run_id=5, status=status, details="") for status in self.live]
+
+    def stop_run(self, home: Path, run_id: int) -> None:
+        if self.stopping is not None:
+            raise self.stopping
+
+
+@pytest.fixture
+def flower(monkeypatch: pytest.MonkeyPatch) -> Flower:
+    made = Flower()
+    for name in ("start_run", "list_runs", "stop_run"):
+        monkeypatch.setattr(f"confide.deploy.control.{name}", getattr(made, name))
+    monkeypatch.setattr("confide.deploy.processes.is_healthy", lambda port, ca, *, host: True)
+    return made
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerFolder:
+    monkeypatch.setattr(identity_module, "_SCRYPT_COST", 2)
+    settings = ServerSection(hosts=("localhost",), members=("north", "south", "west"), try_out=True)
+    made = make_server_folder(tmp_path / "server", settings=settings)
+    made.config.write_text(CONFIG)
+    return made
+
+
+def kept(server: ServerFolder) -> RunDirectory:
+    """A run that was started once and stopped before its first round."""
+    made = deploy_run._new_run(server, server.config, None, [])
+    made.set_status("interrupted", reason="as made by the test")
+    return made
+
+
+def status(server: ServerFolder) -> str:
+    return RunDirectory.open(server.runs / "trial").status
+
+
+def test_a_server_that_does_not_answer_leaves_nothing_behind(
+    server: ServerFolder, flower: Flower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("confide.deploy.processes.is_healthy", lambda port, ca, *, host: False)
+    with pytest.raises(DeployError, match="does not answer: start it with `confide deploy server`"):
+        run_command(server.path, server.config)
+    assert not list(server.runs.iterdir())
+
+
+@pytest.mark.parametrize("live", [[], ["finished:completed", "finished:failed"]])
+def test_a_new_run_goes_when_nothing_runs(server: ServerFolder, flower: Flower, live: list[str]) -> None:
+    flower.live = live
+    with pytest.raises(DeployError, match=SILENT):
+        run_command(server.path, server.config)
+    assert not (server.runs / "trial").exists()
+
+
+@pytest.mark.parametrize("live", [None, ["pending"], ["finished:completed", "running"]])
+def test_a_new_run_that_flower_may_have_started_is_kept_and_marked(
+    server: ServerFolder, flower: Flower, live: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flower.live = live
+    with pytest.raises(DeployError, match=SILENT):
+        run_command(server.path, server.config)
+    assert status(server) == "interrupted"
+    assert RunDirectory.open(server.runs / "trial").info["reason"] == f"it was not started: {flower.failure}"
+    assert f"confide deploy run {server.path} --resume trial" in capsys.readouterr().err
+
+
+def test_a_run_that_flower_did_start_stays_as_it_is(
+    server: ServerFolder, flower: Flower, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as app:
+
+        def start(home: Path, folder: Path, settings: Path) -> int:
+            app.enter_context(RunDirectory.open(server.runs / "trial").locked())
+            raise DeployError(SILENT)
+
+        monkeypatch.setattr("confide.deploy.control.start_run", start)
+        with pytest.raises(DeployError, match=SILENT):
+            run_command(server.path, server.config)
+    assert status(server) == "running"
+    assert "trial all the same; it goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("failure", [DeployError(SILENT), KeyboardInterrupt(), OSError("no space left")])
+def test_a_run_that_is_taken_up_again_is_never_removed(
+    server: ServerFolder, flower: Flower, failure: BaseException
+) -> None:
+    before = {
+        path.name: path.read_bytes() for path in kept(server).path.iterdir() if path.name in ("terms", "run.json")
+    }
+    assert "terms" in before
+    flower.failure = failure
+    with pytest.raises(type(failure)):
+        run_command(server.path, resume="trial")
+    assert (server.runs / "trial" / "terms").read_bytes() == before["terms"]
+    assert status(server) == "interrupted"
+
+
+def test_a_run_that_cannot_be_stopped_is_settled_all_the_same(
+    server: ServerFolder, flower: Flower, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **named: object) -> None:
+        raise RunInterrupted("stopped at your wish")
+
+    flower.failure, flower.stopping = None, DeployError("`flwr stop` failed")
+    monkeypatch.setattr("confide.deploy.following.follow_run", interrupted)
+    with pytest.raises(RunInterrupted, match=r"Go on with: confide deploy run .* --resume trial"):
+        run_command(server.path, server.config)
+    assert status(server) == "interrupted"
+    assert "`flwr stop` failed" in capsys.readouterr().err
