@@ -43,6 +43,8 @@ def test_the_examples_are_those_the_readme_speaks_of() -> None:
         "leakage-tofu",
         "leakage-size",
         "ladder",
+        "views",
+        "epsilon",
     }
     assert [path.name for path in EXAMPLES if f"examples/{path.name}" not in readme] == []
 

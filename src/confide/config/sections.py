@@ -455,7 +455,8 @@ class PrivacySection(Section):
 
     clip_norm: Annotated[float, Field(ge=1e-6, le=1e6), Unit("L2 norm")] = 1.0
     """Bound on one example's gradient ("example") or on one client's update ("client"): smaller is less noise in
-    absolute terms, and more of the gradient or update lost. With "both", on one example's gradient."""
+    absolute terms, and more of the gradient or update lost. Without a bound nothing is guaranteed, so there
+    always is one; 1.0 is a start. With "both", on one example's gradient."""
 
     client_target_epsilon: Annotated[float, AfterValidator(_zero_or_above), Range("= 0, or > 0"), Unit("epsilon")] = 0.0
     """With "both": what the whole run may cost one client. Left out where `privacy.client_noise_multiplier` is
@@ -571,7 +572,9 @@ class AuditSection(Section):
     """Texts sampled from nothing, per model; behind the attacker's own prefixes at most eight times as many."""
 
     alternatives: Annotated[int, Field(ge=10), Unit("secrets")] = 64
-    """Other secrets of the same form that a planted one is ranked against."""
+    """Other secrets of the same form that a planted one is ranked against. Ranks show at most log2(n + 1) bits of
+    exposure; from 30 up, and 100 over all secrets, a fitted distribution goes beyond. Each costs a pass for every
+    secret and model."""
 
     protocol: bool = False
     """Whether attacks that take long run as well. On plain rows the leakage paper's protocol: texts drawn from each
