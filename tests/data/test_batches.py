@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import example as always_try
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +71,7 @@ def test_batches_hold_every_example_once_and_neighbours_in_length(
     batch_size=st.integers(1, 6),
     seed=st.integers(0, 5),
 )
+@always_try(num_examples=5, start=2, count=15, batch_size=4, seed=0)  # two batches repeat
 def test_several_passes_stay_passes(num_examples: int, start: int, count: int, batch_size: int, seed: int) -> None:
     walk = example_order(num_examples, start, count, seed=seed, client="north")
     lengths = [10 + position for position in range(num_examples)]
@@ -79,8 +81,8 @@ def test_several_passes_stay_passes(num_examples: int, start: int, count: int, b
     repeated = [batch for batch in batches if len(set(batch)) < len(batch)]
     if num_examples >= 2 * batch_size and count % num_examples == start % num_examples == 0:
         assert not repeated
-    if num_examples >= batch_size:
-        assert len(repeated) <= 1
+    # Repeated only where what was left had too few different ones; what was left holds all batches that repeat.
+    assert not repeated or len(set().union(*repeated)) < batch_size
 
 
 def test_three_passes_in_one_round_give_batches_of_different_examples() -> None:
