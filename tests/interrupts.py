@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from confide.parties.client import Client
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 
 
 def press_ctrl_c_at(step: int, patch: pytest.MonkeyPatch) -> list[StepReport]:

@@ -35,7 +35,7 @@ from confide.prune.plan import Pruning
 from confide.prune.schedules import ConstantSparsity
 from confide.seal.plain import PlainClient
 from confide.seeds import stream
-from confide.train.local import LocalResult, StepReport
+from confide.train.outcome import LocalResult, StepReport
 from confide.update import Vector
 from tests.town import EXAMPLE, LAYOUT, FakeTrainer
 

@@ -1,5 +1,6 @@
 """Every example opens with the command that runs it, and that command's configuration loads."""
 
+import runpy
 import shlex
 import subprocess
 import sys
@@ -87,12 +88,10 @@ def test_fewer_layers_keeps_the_first_and_the_last_and_what_is_around_them(tmp_p
 
 
 def test_fewer_layers_refuses_to_keep_all_or_none(tmp_path: Path) -> None:
-    script = ROOT / "examples" / "fewer_layers.py"
-    for first, last in (("1", "1"), ("0", "0"), ("-1", "2")):
-        asked: list[str | Path] = [sys.executable, script, "--", "tiny-llama", first, last, tmp_path / "smaller"]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert "2 layers" in done.stderr
+    write_fewer_layers = runpy.run_path(str(ROOT / "examples" / "fewer_layers.py"))["write_fewer_layers"]
+    for first, last in ((1, 1), (0, 0), (-1, 2)):
+        with pytest.raises(SystemExit, match="2 layers"):
+            write_fewer_layers("tiny-llama", first, last, tmp_path / "smaller")
     assert not (tmp_path / "smaller").exists()
 
 

@@ -35,7 +35,8 @@ from confide.messages import OpenRequest
 from confide.parties.client import Client
 from confide.records import RoundRecord
 from confide.run import RunDirectory
-from confide.train.local import LocalTrainer, StepReport
+from confide.train.local import LocalTrainer
+from confide.train.outcome import StepReport
 from tests.interrupts import press_ctrl_c_at
 
 ConfigMaker = Callable[..., Config]

@@ -34,8 +34,7 @@ from confide.seal.plain import PlainClient, PlainServer
 from confide.seal.profiles import get_profile
 from confide.seal.scheme import ClientSealing
 from confide.seeds import stream
-from confide.train.local import LocalResult
-from confide.train.meter import LocalMetrics
+from confide.train.outcome import LocalMetrics, LocalResult
 from confide.transport.base import Reply
 from confide.transport.inprocess import InProcessTransport
 from confide.update import Layout, Slot, Vector

@@ -24,7 +24,7 @@ from confide.files import write_atomic
 from confide.model.adapter_files import read_adapter
 from confide.model.lora import AdaptedModel
 from confide.run import RunDirectory
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 
 EVALUATION_FILE = "evaluation.json"
 COMPARISON_FILE = "comparison.json"

@@ -23,7 +23,7 @@ from confide.model.adapter_files import read_adapter
 from confide.model.lora import AdaptedModel
 from confide.names import file_name
 from confide.run import RunDirectory
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 
 POOLED = "pooled"
 

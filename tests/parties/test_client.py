@@ -41,7 +41,7 @@ from confide.parties.client import TOLD, TOLD_ALWAYS, Client
 from confide.parties.state import MemoryPending, Pending
 from confide.privacy.plan import Counts, NoPrivacy, Unit
 from confide.privacy.releases import MemoryReleases
-from confide.train.local import LocalResult, StepReport
+from confide.train.outcome import LocalResult, StepReport
 from confide.update import Layout, Slot
 from tests.lone_client import (
     OTHER,

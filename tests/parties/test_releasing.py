@@ -29,7 +29,7 @@ from confide.parties.releasing import MOST_NOISINGS
 from confide.parties.state import ClientState, FilePending, MemoryPending, Pending, pack_own
 from confide.privacy.plan import Counts, NoPrivacy, PrivacyPlan, Unit
 from confide.privacy.releases import MemoryReleases
-from confide.train.local import LocalResult
+from confide.train.outcome import LocalResult
 from confide.update import Vector
 from tests.lone_client import (
     OTHER,

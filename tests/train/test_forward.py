@@ -12,7 +12,7 @@ from transformers.models.mamba import MambaConfig, MambaForCausalLM
 
 from confide.data.batches import Batch, collate
 from confide.data.examples import TokenizedExample
-from confide.train.forward import TargetScorer
+from confide.train.forward import TargetScorer, TokenTree
 
 VOCABULARY = 50
 _SHAPE = {
@@ -211,10 +211,37 @@ def test_records_that_begin_alike_have_the_states_that_each_has_alone(
     torch.testing.assert_close(ends, expected[:, num_shared:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("make", "num_shared"), [(llama, 1), (llama, 9), (gpt2, 9), (gemma3, 1)])
+def test_texts_of_a_tree_have_the_states_that_each_has_alone(
+    make: Callable[[], torch.nn.Module], num_shared: int
+) -> None:
+    torch.manual_seed(0)
+    scorer = TargetScorer(make().eval())
+    assert scorer.reads_trees(num_shared + 3)
+    beginning = torch.randint(3, VOCABULARY, (num_shared,))
+    tokens = torch.randint(3, VOCABULARY, (7,))
+    ways = [[0], [0, 1], [0, 1, 2], [0, 3], [4], [4, 5], [4, 6]]
+    tree = TokenTree(tokens=tokens, parents=torch.tensor([-1, 0, 1, 0, -1, 4, 4]))
+    behind, *found = scorer.tree_states(beginning, [tree, tree])
+    alone = [scorer._hidden(torch.cat([beginning, tokens[way]])[None, :])[0, -1] for way in ways]
+    torch.testing.assert_close(behind, scorer._hidden(beginning[None, :])[0, -1:], rtol=1e-4, atol=1e-5)
+    for states in found:
+        torch.testing.assert_close(states, torch.stack(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_a_tree_is_read_where_every_layer_sees_all_of_its_texts() -> None:
+    torch.manual_seed(0)
+    scorer = TargetScorer(gemma3().eval())  # which looks back at five tokens, its own among them
+    assert [scorer.reads_trees(num_tokens) for num_tokens in (4, 5)] == [True, False]
+    assert TargetScorer(llama().eval()).reads_trees(10_000)
+
+
 @pytest.mark.parametrize("make", [gemma2, mamba], ids=["whole-pass", "running-state"])
 def test_models_that_cannot_read_on_from_a_beginning_say_so(make: Callable[[], torch.nn.Module]) -> None:
     torch.manual_seed(0)
-    assert not TargetScorer(make().eval()).reads_on
+    scorer = TargetScorer(make().eval())
+    assert not scorer.reads_on
+    assert not scorer.reads_trees(1)
 
 
 def test_a_decoder_that_forgets_where_it_was_does_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,9 @@ from confide.data.examples import TokenizedExample
 from confide.errors import NonFiniteLossError, RunInterrupted
 from confide.model.load import load_base_model
 from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
-from confide.train.local import (
-    LocalResult,
-    LocalSettings,
-    LocalTrainer,
-    RegularizerSettings,
-    StepReport,
-)
+from confide.train.local import LocalSettings, LocalTrainer, RegularizerSettings
 from confide.train.optimizer import OptimizerSettings
+from confide.train.outcome import LocalResult, StepReport
 from confide.update import Vector
 
 

@@ -26,9 +26,10 @@ from confide.privacy.coins import bernoulli
 from confide.privacy.gaussian import gaussian_noise
 from confide.privacy.randomness import SeededRandomness
 from confide.train.forward import TargetScorer
-from confide.train.local import LocalResult, LocalSettings, LocalTrainer, StepReport
+from confide.train.local import LocalSettings, LocalTrainer
 from confide.train.objective import Objective, RegularizerSettings
 from confide.train.optimizer import OptimizerSettings
+from confide.train.outcome import LocalResult, StepReport
 from confide.train.per_example import watch_examples
 from confide.train.private import PrivateSettings, PrivateSteps, Randomness, add_clipped, grid_step
 from confide.train.steps import MeanSteps, StepGradient

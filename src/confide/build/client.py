@@ -30,8 +30,9 @@ from confide.parties.state import ClientState
 from confide.parties.training import Trainer
 from confide.seal.scheme import ClientSealing
 from confide.train.forward import TargetScorer
-from confide.train.local import LocalSettings, LocalTrainer, RegularizerSettings, StepReport
+from confide.train.local import LocalSettings, LocalTrainer, RegularizerSettings
 from confide.train.optimizer import OptimizerSettings
+from confide.train.outcome import StepReport
 
 ADAPTIVE_LEARNING_RATE = 1e-2
 """The server learning rate of the adaptive optimisers where none is given.

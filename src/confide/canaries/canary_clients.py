@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from confide.data.examples import TokenizedClient, TokenizedExample
 from confide.seeds import stream
-from confide.train.local import LocalResult, StepReport
-from confide.train.meter import LocalMetrics
+from confide.train.outcome import LocalMetrics, LocalResult, StepReport
 from confide.update import Layout, Vector
 
 Direction = npt.NDArray[np.float64]

@@ -49,7 +49,7 @@ from confide.parties.training import RoundTraining, Trainer
 from confide.privacy.plan import PrivacyPlan
 from confide.privacy.releases import Releases
 from confide.seal.scheme import ClientSealing, SealContext
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 from confide.update import Layout, Vector
 
 MAX_WEIGHT = 2.0**64

@@ -12,8 +12,7 @@ from confide.errors import MessageError
 from confide.global_state import GlobalState
 from confide.messages import pack_parts, unpack_parts
 from confide.privacy.plan import Counts
-from confide.train.local import LocalResult
-from confide.train.meter import LocalMetrics
+from confide.train.outcome import LocalMetrics, LocalResult
 from confide.update import Vector
 
 _DIGEST_BYTES = 32

@@ -15,7 +15,7 @@ from confide.parties.kept import Asked, Kept
 from confide.parties.state import PendingStore
 from confide.privacy.plan import Counts, PrivacyPlan
 from confide.privacy.releases import Releases
-from confide.train.local import LocalResult
+from confide.train.outcome import LocalResult
 from confide.update import Vector
 
 MOST_NOISINGS = 16

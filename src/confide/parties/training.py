@@ -21,7 +21,7 @@ from confide.parties.rules import ClientRules
 from confide.parties.state import ClientState
 from confide.privacy.plan import PrivacyPlan
 from confide.seal.scheme import ClientSealing
-from confide.train.local import LocalResult, StepReport
+from confide.train.outcome import LocalResult, StepReport
 from confide.update import Layout, Vector
 
 _NOT_FINITE = {"not_finite": 1.0}

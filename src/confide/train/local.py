@@ -19,10 +19,11 @@ from confide.errors import ConfigError, NonFiniteLossError
 from confide.model.lora import AdaptedModel
 from confide.seeds import stream, torch_stream
 from confide.train.forward import TargetScorer
-from confide.train.meter import LocalMetrics, Meter
+from confide.train.meter import Meter
 from confide.train.objective import Objective
 from confide.train.objective import RegularizerSettings as RegularizerSettings  # a part of the settings here
 from confide.train.optimizer import OptimizerSettings
+from confide.train.outcome import LocalResult, StepReport
 from confide.train.private import PrivateSettings, PrivateSteps
 from confide.train.steps import MeanSteps, MicroBatches, RoundSteps, StepGradient
 from confide.update import Layout, Vector
@@ -53,33 +54,6 @@ class LocalSettings:
         if self.local_epochs is not None:
             return self.local_epochs * available
         return (self.local_steps or 0) * self.batch_size * self.accumulation
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepReport:
-    """One optimiser step, for progress displays.
-
-    Attributes:
-        step: from 1 to `num_steps`.
-        loss: mean negative log-likelihood per target token of this step's examples, in nats; NaN where a private step
-            drew none, or where it is not to be told.
-    """
-
-    step: int
-    num_steps: int
-    loss: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalResult:
-    """Where local training ended.
-
-    Attributes:
-        vector: values of the trained slots, flat float32 in the trained layout's order.
-    """
-
-    vector: Vector = field(repr=False)
-    metrics: LocalMetrics
 
 
 class LocalTrainer:
