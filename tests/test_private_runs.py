@@ -149,6 +149,8 @@ def test_noise_is_new_in_every_run_unless_a_seed_is_asked_for(unit: str, make_co
     assert same(adapter(seeded[0], 3), adapter(seeded[1], 3))
     assert "does not know the seed" in " ".join(info(seeded[0])["protection"])
     assert "does not know the seed" not in " ".join(info(runs[0])["protection"])
+    assert [record.seeded_noise for record in records_of(seeded[0])] == [True] * 3
+    assert [record.seeded_noise for record in records_of(runs[0])] == [False] * 3
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -416,7 +418,9 @@ def test_with_both_units_each_has_its_own_noise_and_its_own_budget(make_config: 
     assert plan.spent(counts) == {"epsilon": plan.example.epsilon(3), "client_epsilon": plan.client.epsilon(2)}
     with pytest.raises(PrivacyBudgetError, match=r"privacy\.target_epsilon = 6"):
         plan.check_budget(Counts(trainings=4, uploads=2))
-    plan.check_budget(Counts(trainings=3, uploads=400))  # noise that was given has no target
+    plan.check_budget(Counts(trainings=3, uploads=6))  # noise that was given has no target: rounds may be done again
+    with pytest.raises(PrivacyBudgetError, match="too many rounds were done twice"):
+        plan.check_budget(Counts(trainings=3, uploads=400))
     capped = make_config(**BOTH | {"privacy__client_target_epsilon": 1.0})
     plan = build_privacy(capped, {"a": 5, "b": 6, "c": 7}, num_values=1000).plans["a"]
     with pytest.raises(PrivacyBudgetError, match=r"privacy\.client_target_epsilon = 1 "):

@@ -28,7 +28,7 @@ from confide.messages import (
 )
 from confide.round import open_federation
 from confide.seal.plain import PlainRound
-from confide.train.local import LocalResult
+from confide.train.outcome import LocalResult
 from tests.town import LAYOUT, NAMES, SIZES, FakeTrainer, Town, on
 
 

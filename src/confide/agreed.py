@@ -159,6 +159,7 @@ def build_notes(
         server_reads=config.seal.release == "server",
         sparsity=lambda number: schedule.sparsity(number) if is_pruned else 0.0,
         privacy=guarantee,
+        seeded_noise=config.privacy.seeded_noise,
         warnings=warnings,
         inspect=inspect,
     )
@@ -241,7 +242,7 @@ def build_pruning(config: Config) -> Pruning:
 
 def seeded(config: Config) -> str:
     """A part of the guarantee's sentence: what it rests on where noise is drawn from a seed; else ""."""
-    if config.privacy.randomness == "system":
+    if not config.privacy.seeded_noise:
         return ""
     return "; only for who does not know the seed that the noise is drawn from (privacy.randomness)"
 

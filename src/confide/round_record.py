@@ -27,6 +27,7 @@ class RoundNotes:
         server_reads: whether the clients give the server each round's global state.
         sparsity: share of an update's coordinates that do not travel, by round number.
         privacy: the formal guarantee, in words.
+        seeded_noise: whether who knows the run's seed knows the noise.
         warnings: what a user should know of the protection, a sentence each.
         inspect: gives the inexactness of averaging LoRA's factors from plaintext updates; None where that is exact or
             the updates are sealed.
@@ -38,6 +39,7 @@ class RoundNotes:
     server_reads: bool
     sparsity: Callable[[int], float]
     privacy: str
+    seeded_noise: bool = False
     warnings: tuple[str, ...] = ()
     inspect: Inspector | None = None
 
@@ -109,6 +111,7 @@ def make_record(
         privacy=notes.privacy,
         epsilon=_spent(opening.delivered, "epsilon"),
         client_epsilon=_spent(opening.delivered, "client_epsilon"),
+        seeded_noise=notes.seeded_noise,
         adapter_digest=after.adapter_digest,
         factor_error=_relative(opening.inexactness, first.get("product_change", 0.0)),
     )

@@ -90,6 +90,9 @@ def test_a_pass_says_the_bound_what_it_is_held_to_and_how_far_it_could_have_gone
     (said,) = passed(bound, free, epsilon_bound(low=0.25, method="one-run"), text="client.epsilon > claimed")
     assert "client.epsilon.f-dp.reserved has the lower bound 0.5, the largest of 3, against the claimed 4" in said
     assert said.endswith("this method has no ceiling")
+    seeded = Claim(unit="example", epsilon=4.0, delta=1e-5, seeded_noise=True)
+    (said,) = passed_conditions(with_bounds(epsilon_bound(), claim=seeded), [parse_gate("client.epsilon > claimed")])
+    assert "against the claimed 4 (seeded noise); " in said
 
 
 def test_what_did_not_pass_is_not_said_to_have() -> None:
@@ -132,6 +135,11 @@ def test_claimed_without_a_claim_fails() -> None:
     weak = Claim(unit="client", epsilon=20.0, delta=1e-5)
     (said,) = failures(with_bounds(epsilon_bound(claimed=None), claim=weak), "client.epsilon > claimed")
     assert "is about one client, and nothing follows from it here" in said
+    seeded = Claim(unit="example", epsilon=2.0, delta=1e-5, seeded_noise=True)
+    (said,) = failures(
+        with_bounds(epsilon_bound(view="server", claimed=None), claim=seeded), "server.epsilon > claimed"
+    )
+    assert "server.epsilon.f-dp.records: The server chose the seed of the noise" in said
     assert failures(with_bounds(epsilon_bound(claimed=None, ceiling=9.0)), "client.epsilon > 8") == []
 
 

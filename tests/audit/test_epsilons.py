@@ -125,10 +125,11 @@ def test_without_a_claim_nothing_is_above_it() -> None:
 
 def test_a_party_that_a_claim_does_not_cover_is_not_compared_with_it() -> None:
     told = [seen(5.0, 400), seen(5.0, 400, view="coalition")]
-    beyond: tuple[ViewKind, ...] = ("coalition",)
+    beyond: dict[ViewKind, str] = {"coalition": "They are too many."}
     bounds = epsilon_bounds(told, claimed(1.0), delta=DELTA, not_covered=beyond)
     assert {bound.view for bound in bounds if bound.verdict == "no claim"} == {"coalition"}
     assert {bound.view for bound in bounds if bound.verdict == "above the claim"} == {"client"}
+    assert {bound.view for bound in bounds if "They are too many." in bound.note} == {"coalition"}
 
 
 def test_perfect_scores_reach_the_ceiling_and_none_exceed_it() -> None:

@@ -25,7 +25,7 @@ from confide.build import privacy as built
 from confide.cli.train import train
 from confide.config.load import load_config
 from confide.privacy.gaussian import gaussian_noise
-from confide.privacy.randomness import NoiseSource
+from confide.privacy.randomness import NoiseSource, SeededRandomness
 from confide.train import private as private_training
 from confide.update import Vector
 
@@ -33,16 +33,21 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "epsilon.toml"
 GATE = "server.epsilon.gaussian.records > claimed"
 
 
-def audited(folder: Path, *, seed: int = 0) -> AuditResults:
-    """Trains, and audits what a server that reads updates sees."""
+def audited(folder: Path, *words: str, seed: int = 0) -> AuditResults:
+    """Trains with noise from a seed, which is not told, and audits what a server that reads updates sees.
+
+    Of noise that a run knows to be seeded nothing is claimed against the server, so there would be no gate to fail.
+    """
     rng = np.random.default_rng(0)
     data = folder / "random.jsonl"
     texts = ["".join(map(chr, rng.integers(33, 127, 12))) for _ in range(800)]
     rows = [{"client": f"site-{number % 8}", "text": text} for number, text in enumerate(texts)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = (f"data.path={data}", f"run.folder={folder}", f"run.seed={seed}", "run.device=cpu")
-    config = load_config(EXAMPLE, [*own, "privacy.randomness=seeded"])
-    return audit_run(train(config), AuditRequest(views=("server",), attacks=("updates",)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(built, "noise_source", lambda config, *parts: SeededRandomness(config.run.seed, *parts))
+        run = train(load_config(EXAMPLE, [*own, *words]))
+    return audit_run(run, AuditRequest(views=("server",), attacks=("updates",)))
 
 
 def bounds(results: AuditResults) -> dict[str, EpsilonBound]:
@@ -70,9 +75,20 @@ def test_a_correct_run_passes_the_gate(tmp_path: Path) -> None:
     assert not fails(results)
     found = bounds(results)
     assert {bound.verdict for bound in found.values()} == {"within the claim"}
+    assert results.run.claim is not None
+    assert not results.run.claim.seeded_noise
     assert found["gaussian"].claimed == pytest.approx(4, abs=0.01)
     assert found["gaussian"].attack == "joint with the one client's update"
     assert 0 < found["gaussian"].low < 4  # it sees something, and not too much
+
+
+def test_nothing_is_claimed_against_a_server_that_chose_the_seed_and_the_gate_does_not_pass(tmp_path: Path) -> None:
+    results = audited(tmp_path, "privacy.randomness=seeded")
+    assert {(bound.claimed, bound.verdict) for bound in results.epsilons} == {(None, "no claim")}
+    assert results.run.claim is not None
+    assert results.run.claim.seeded_noise
+    (said,) = failed_on_epsilon(results, parse_epsilon_condition(GATE))
+    assert "not known. server.epsilon.gaussian.records: The server chose the seed of the noise" in said
 
 
 @pytest.mark.slow

@@ -207,7 +207,7 @@ def test_with_both_units_canary_clients_measure_the_claim_of_a_client(both_run: 
     assert bounds["coalition"].claimed is None
     assert bounds["final"].verdict == "within the claim"
     # As with "client": the length is that of a client's bound and not of a row's, an eighth of it.
-    assert found.shift > 0.75 * math.sqrt(ROUNDS) / NOISE
+    assert found.shift == pytest.approx(math.sqrt(ROUNDS) / NOISE, abs=3 / math.sqrt(NUM_CANARIES))
     told = " ".join(json.loads((both_run / "run.json").read_text())["protection"])
     assert "sends a random direction of the full length 2 in every round" in told
 

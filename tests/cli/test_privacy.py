@@ -10,14 +10,15 @@ from typer.testing import CliRunner
 
 from confide.agreed import most_values_sent
 from confide.build.model import build_model
-from confide.build.privacy import build_privacy
+from confide.build.privacy import Choice, build_privacy
 from confide.canaries.canary_clients import canary_client_names
-from confide.cli.privacy import privacy_command
+from confide.cli.privacy import privacy_command, remarks
 from confide.config.load import load_config
 from confide.errors import ConfigError, UsageError
 from confide.privacy.accounting import epsilon
 from confide.privacy.client_level import ClientPrivacy
 from confide.privacy.events import SampledGaussian
+from confide.privacy.randomness import SEEDED_MEANS
 
 app = typer.Typer()
 app.command("privacy")(privacy_command)
@@ -74,7 +75,61 @@ def test_without_a_question_it_shows_targets_and_the_papers_noise(config: Path) 
 
 def test_noise_for_whole_clients_warns_of_few_of_them(config: Path) -> None:
     shown = run(config, "--unit", "client", "--noise", 1.0).stdout
-    assert "caution: the noise of a round's mean is" in shown
+    assert "caution, noise 1: the noise of a round's mean is" in shown
+
+
+IMPOSSIBLE = "noise 500"
+"""On the grid of 16 bits an update of this model is a few steps long then."""
+
+
+def test_a_choice_that_is_not_possible_has_a_row_and_a_reason_and_the_others_their_numbers(config: Path) -> None:
+    alone = ("--unit", "client", "--noise", 500)
+    with pytest.raises(ConfigError) as refused:
+        run(config, *alone)
+    lines = run(config, *alone, "--epsilon", 8).stdout.splitlines()
+    possible, not_possible = (line.split() for line in lines[3:5])
+    assert (possible[:2], not_possible) == (["epsilon", "8"], ["noise", "500", "not", "possible"])
+    assert float(possible[-1]) <= 8
+    assert f"not possible, {IMPOSSIBLE}: {refused.value}" in lines
+    shown = json.loads(run(config, *alone, "--epsilon", 8, "--json").stdout)["choices"]
+    assert [one["not_possible"] for one in shown] == ["", str(refused.value)]
+    assert [one["epsilon_run"] is None for one in shown] == [False, True]
+    assert (shown[1]["noise_multiplier"], shown[1]["epsilon_round"], shown[1]["warnings"]) == (None, None, [])
+
+
+def test_where_no_choice_is_possible_the_first_error_is_raised_and_nothing_shown(config: Path) -> None:
+    errors = []
+    for noises in ((500,), (500, 900), (900, 500)):
+        given = [word for noise in noises for word in ("--noise", noise)]
+        with pytest.raises(ConfigError) as refused:
+            run(config, "--unit", "client", *given)
+        errors.append(str(refused.value))
+    assert errors[0] == errors[1] != errors[2]
+    with pytest.raises(ConfigError, match=r"^privacy\.delta is 0\.5, and there are 3 clients"):
+        run(config, "--unit", "client", "--delta", 0.5)
+
+
+def test_a_remark_names_the_choices_that_it_is_about_and_equal_ones_stand_once() -> None:
+    found = [
+        Choice(asked="epsilon 2", noise_multiplier=1.0, epsilon_round=1.0, epsilon_run=2.0, warnings=("Long.",)),
+        Choice(asked="epsilon 1", not_possible="Too much."),
+        Choice(asked="noise 1", noise_multiplier=1.0, epsilon_round=1.0, epsilon_run=2.0, warnings=("Long.",)),
+        Choice(asked="noise 9", noise_multiplier=9.0, epsilon_round=0.1, epsilon_run=0.2, warnings=("Longer.",)),
+    ]
+    assert remarks(found, seeded_noise=False) == [
+        *("caution, epsilon 2, noise 1: Long.", "not possible, epsilon 1: Too much.", "caution, noise 9: Longer."),
+    ]
+
+
+@pytest.mark.parametrize("unit", ["example", "client"])
+def test_seeded_noise_is_named_beside_epsilon(config: Path, unit: str) -> None:
+    seeded = ("privacy.unit=client", "privacy.target_epsilon=4", "privacy.randomness=seeded")
+    given = [part for word in seeded for part in ("--set", word)]
+    asked = ("--unit", unit, "--epsilon", 4)
+    assert f"{SEEDED_MEANS} (privacy.randomness)" in run(config, *given, *asked).stdout.splitlines()
+    assert json.loads(run(config, *given, *asked, "--json").stdout)["seeded_noise"] is True
+    assert "seed" not in run(config, *asked).stdout
+    assert json.loads(run(config, *asked, "--json").stdout)["seeded_noise"] is False
 
 
 @pytest.mark.parametrize("bad", [("--noise", 0), ("--epsilon", -1)])

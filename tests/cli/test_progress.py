@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import signal
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from confide.cli.progress import RunDisplay, StopSwitch, phases, round_line
 from confide.records import RoundRecord
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 
 
 def watch(steps: list[tuple[str, int]], *, is_terminal: bool = True, loss: float = 1.5) -> str:
@@ -52,6 +53,42 @@ def test_a_loss_that_is_not_told_is_withheld_as_in_the_rounds_line() -> None:
     shown = watch([("north", 1)], loss=math.nan)
     assert re.search(r"north .* 1/2 .* loss withheld", shown)
     assert "nan" not in shown
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("file", [io.StringIO(), Gone()], ids=["terminal", "closed"])
+def test_a_signal_asks_for_a_clean_stop(number: signal.Signals, file: io.StringIO) -> None:
+    outside = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored where tests run under nohup
+    try:
+        stop, before = StopSwitch(), signal.getsignal(number)
+        with stop.listening(Console(file=file)):
+            asked = [stop.is_asked]
+            signal.raise_signal(number)
+            assert [*asked, stop.is_asked] == [False, True]
+            signal.raise_signal(signal.SIGHUP)  # a second one: the shell's and the terminal's
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(number) == before
+    finally:
+        signal.signal(signal.SIGHUP, outside)
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        stop = StopSwitch()
+        with stop.listening(Console(file=io.StringIO())):
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.is_asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_nothing_moves_where_nobody_watches() -> None:
@@ -96,6 +133,13 @@ def test_round_lines_are_aligned_whatever_the_numbers() -> None:
         "train     0.8 s | total    14.2 s"
     )
     assert lines[2].endswith(" | held-out  99.5000")
+
+
+def test_seeded_noise_is_named_beside_epsilon_in_every_line() -> None:
+    assert "| epsilon     4.00 | " in round_line(record(epsilon=4.0), 10)
+    assert "| epsilon     4.00 (seeded noise) | " in round_line(record(epsilon=4.0, seeded_noise=True), 10)
+    both = record(epsilon=4.0, client_epsilon=3.0, seeded_noise=True)
+    assert "| epsilon     4.00, of a client     3.00 (seeded noise) | " in round_line(both, 10)
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

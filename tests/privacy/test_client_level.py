@@ -45,6 +45,7 @@ def make_plan(
     num_honest: int = 2,
     num_values: int = NUM_VALUES,
     target: float | None = None,
+    most_epsilon: float = 8.0,
     profile: str = "compact",
     seed: int = 0,
     client: str = "north",
@@ -64,6 +65,7 @@ def make_plan(
             num_values=num_values,
             num_draws=1e7,
             delta=1e-5,
+            epsilon=most_epsilon,
             num_levels=HALF[profile],
         ),
         budget=Budget(delta=1e-5, target_epsilon=target, costs=cost),
@@ -176,7 +178,7 @@ def test_noise_differs_by_client_and_round() -> None:
 
 def test_a_value_beyond_the_range_is_not_released() -> None:
     plan = make_plan()
-    narrow = replace(plan, grid=Grid(limit=plan.grid.limit, step=plan.grid.step, most=plan.sigma))
+    narrow = replace(plan, grid=replace(plan.grid, most=plan.sigma))
     with pytest.raises(SaturationError, match="not released"):
         narrow.protect(np.zeros(NUM_VALUES, np.float32), 1.0, 1)
 
@@ -187,8 +189,24 @@ def test_the_range_holds_a_clipped_value_and_nearly_any_noise() -> None:
     for number in range(200):
         sent = plan.protect(np.array([1.0, 0.0, 0.0], np.float32), 1.0, number)
         assert np.abs(levels(plan, sent)).max() <= plan.grid.most <= HALF["compact"]
+
+
+@pytest.mark.parametrize("most_epsilon", [0.0, 1.0, 8.0, 118.0])
+def test_delta_pays_for_values_that_do_not_fit_as_often_as_epsilon_allows(most_epsilon: float) -> None:
+    """That nothing is released is seen by everybody, and is no part of the sum that the accountant speaks of."""
+    plan = make_plan(num_values=3, most_epsilon=most_epsilon)
     tail = (plan.grid.most - plan.sensitivity - 1) / plan.sigma
-    assert 2 * math.exp(-(tail**2) / 2) * 1e7 <= 1.05 * (1e-5 - delta_for_noise(1e-5))
+    log_chance = math.log(2 * 1e7) - tail**2 / 2
+    kept = 1e-5 - delta_for_noise(1e-5)
+    assert log_chance + math.log1p(math.exp(most_epsilon)) <= math.log(1.05 * kept)
+
+
+def test_no_epsilon_is_given_beyond_what_the_range_is_wide_enough_for() -> None:
+    plan = make_plan(most_epsilon=3.5)
+    assert [plan.epsilon(number) for number in (3, 4)] == [3.0, math.inf]
+    plan.check_budget(Counts(uploads=3))
+    with pytest.raises(PrivacyBudgetError, match=r"epsilon to 4, and the sealing's range was planned for 3\.5"):
+        plan.check_budget(Counts(uploads=4))
 
 
 def test_a_grid_that_would_lose_the_update_in_rounding_is_refused() -> None:
@@ -200,6 +218,7 @@ def test_a_grid_that_would_lose_the_update_in_rounding_is_refused() -> None:
             num_values=2 * 10**8,
             num_draws=1e12,
             delta=1e-5,
+            epsilon=8.0,
             num_levels=HALF[profile],
         )
 
@@ -220,7 +239,7 @@ def test_the_budget_is_checked_before_a_release() -> None:
     plan.check_budget(Counts(uploads=2))
     with pytest.raises(PrivacyBudgetError, match=r"epsilon to 3, above privacy\.target_epsilon = 2"):
         plan.check_budget(Counts(uploads=3))
-    make_plan(target=None).check_budget(Counts(uploads=1000))
+    make_plan(target=None, most_epsilon=1000.0).check_budget(Counts(uploads=1000))
 
 
 def test_more_values_than_were_planned_for_are_not_noised() -> None:

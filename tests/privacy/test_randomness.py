@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from confide.privacy.randomness import NoiseSource, OsRandomness, SeededRandomness
+from confide.privacy.randomness import SEEDED_NOISE, NoiseSource, OsRandomness, SeededRandomness
 
 SOURCES: list[NoiseSource] = [OsRandomness(), SeededRandomness(0)]
 
@@ -32,7 +32,7 @@ def test_calls_for_whole_words_continue_one_stream() -> None:
 
 def test_a_source_says_whether_it_gives_privacy() -> None:
     assert OsRandomness().name == "operating system"
-    assert SeededRandomness(3).name == "seeded, for tests: no privacy"
+    assert SeededRandomness(3).name == SEEDED_NOISE
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)

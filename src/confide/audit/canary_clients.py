@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 
 from confide.attacks.view import SeenUpdate, View
-from confide.audit.epsilon_bounds import UNDECIDED, EpsilonBound, EpsilonVerdict
+from confide.audit.epsilon_bounds import UNDECIDED, EpsilonBound, EpsilonVerdict, beyond_coalition
 from confide.audit.judging import Findings
 from confide.audit.statistics import (
     SIGNIFICANCE,
@@ -182,10 +182,7 @@ def _as_bound(
     if measured.estimate is None:
         notes.append(_NO_ESTIMATE)
     if not is_claimed:
-        notes.append(
-            f"These {num_attackers} clients know more noise than the guarantee covers, which is against "
-            f"{claim.coalition} (privacy.coalition): nothing is claimed against them."
-        )
+        notes.append(beyond_coalition(num_attackers, claim.coalition))
     if claimed is not None and ceiling is not None and ceiling <= claimed:
         notes.append(
             f"{measured.num_inserted} canary clients could not have shown more than {ceiling:.3g}, whatever the run "

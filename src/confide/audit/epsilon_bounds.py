@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from confide.audit.document import STRICT, ViewKind
+from confide.privacy.randomness import SEEDED_MEANS
 
 EpsilonUnit = Literal["example", "client"]
 EpsilonMethod = Literal[
@@ -22,6 +23,8 @@ EpsilonVerdict = Literal["above the claim", "undecided", "within the claim", "no
 UNDECIDED = "By itself above the claim, but not beyond what all bounds of the audit may show by chance."
 """What stands beside such a verdict."""
 
+_SERVERS: tuple[ViewKind, ...] = ("server", "sealed-server")
+
 
 class Claim(BaseModel):
     """The formal guarantee of a run in numbers.
@@ -30,6 +33,8 @@ class Claim(BaseModel):
         unit: whose presence it hides.
         epsilon: of all that was released, the most over clients.
         delta: at which it holds.
+        seeded_noise: whether it holds only against who does not know the run's seed; results of earlier versions do not
+            say so.
     """
 
     model_config = STRICT
@@ -37,6 +42,13 @@ class Claim(BaseModel):
     unit: EpsilonUnit
     epsilon: Annotated[float, Field(ge=0)]
     delta: Annotated[float, Field(gt=0, lt=1)]
+    seeded_noise: bool = False
+
+    def gap_against(self, view: ViewKind) -> str:
+        """Says in a sentence why it cannot hold against a party that chose the seed of the noise; "" of any other."""
+        if not self.seeded_noise or view not in _SERVERS:
+            return ""
+        return f"The server chose the seed of the noise ({SEEDED_MEANS}): nothing is claimed against it."
 
     def of_a_record(self) -> "Claim | None":
         """What follows for one record; None where nothing does.
@@ -48,7 +60,17 @@ class Claim(BaseModel):
             return self
         is_finite = self.epsilon < -math.log(self.delta)
         delta = (1 + math.exp(self.epsilon)) * self.delta if is_finite else 1.0
-        return Claim(unit="example", epsilon=2 * self.epsilon, delta=delta) if delta < 1 else None
+        if delta >= 1:
+            return None
+        return self.model_copy(update={"unit": "example", "epsilon": 2 * self.epsilon, "delta": delta})
+
+
+def beyond_coalition(num_clients: int, coalition: int) -> str:
+    """Says in a sentence why a claim about clients does not hold against so many of them."""
+    return (
+        f"These {num_clients} clients know more noise than the guarantee covers, which is against {coalition} "
+        "(privacy.coalition): nothing is claimed against them."
+    )
 
 
 class EpsilonBound(BaseModel):

@@ -18,6 +18,7 @@ from confide.audit.epsilons import canaries_needed
 from confide.audit.measure_names import ASKED_AS
 from confide.audit.results import AuditResults
 from confide.errors import ConfigError
+from confide.privacy.randomness import SEEDED_NOISE
 
 CLAIMED = "claimed"
 """Stands for the epsilon that the run claims."""
@@ -135,7 +136,7 @@ def failed_on_epsilon(results: AuditResults, condition: EpsilonCondition) -> lis
     for bound in about:
         limit = bound.claimed if condition.bound is None else condition.bound
         if limit is None:
-            unknown.append(f"{bound.key}: {_no_claim(results)}")
+            unknown.append(f"{bound.key}: {_no_claim(results, bound)}")
         elif holds(bound.low, limit):
             failed.append(f"{condition.text}: {bound.key} has the lower bound {bound.low:.4g}, against {limit:.4g}")
         elif bound.ceiling is not None and not holds(bound.ceiling, limit):
@@ -157,7 +158,9 @@ def passed_on_epsilon(results: AuditResults, condition: EpsilonCondition) -> str
     if not about or failed_on_epsilon(results, condition):
         return ""
     closest = max(about, key=lambda one: (one.low, math.inf if one.ceiling is None else one.ceiling))
-    limit = f"the claimed {closest.claimed:.4g}" if condition.bound is None else f"{condition.bound:.4g}"
+    limit = (
+        f"the claimed {closest.claimed:.4g}{_seeded(results)}" if condition.bound is None else f"{condition.bound:.4g}"
+    )
     more = f", the largest of {len(about)}" if len(about) > 1 else ""
     canaries = f"with {closest.num_in + closest.num_out:,} canaries this method"
     reach = f"shows at most {closest.ceiling:.4g}" if closest.ceiling is not None else "has no ceiling"
@@ -173,9 +176,15 @@ def _missing(results: AuditResults) -> str:
     return f"The audit has no such bound on epsilon. It has: {there}.{why}"
 
 
-def _no_claim(results: AuditResults) -> str:
+def _seeded(results: AuditResults) -> str:
+    return f" ({SEEDED_NOISE})" if results.run.claim is not None and results.run.claim.seeded_noise else ""
+
+
+def _no_claim(results: AuditResults, bound: EpsilonBound) -> str:
     if results.run.claim is None:
         return "The run claims no epsilon, so there is nothing to compare with: give a number."
+    if gap := results.run.claim.gap_against(bound.view):
+        return f"{gap} Give a number."
     return f"The run's claim is about one {results.run.claim.unit}, and nothing follows from it here: give a number."
 
 

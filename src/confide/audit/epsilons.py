@@ -6,9 +6,10 @@ bounds of one audit share it once more, with those of canary clients, so that an
 chance of at most `SIGNIFICANCE`, as far as the methods' assumptions hold.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -42,6 +43,7 @@ _OF_A_CLIENT = (
     "The claim is about clients. For a record follows twice its epsilon, at a larger delta: a record changes what its "
     "client contributes, and the claim compares that with nothing."
 )
+_ALL_COVERED: Mapping[ViewKind, str] = MappingProxyType({})
 _NOTHING_FOLLOWS = "The claim is about clients, and at its delta nothing follows for one record: not compared."
 
 
@@ -135,7 +137,7 @@ def epsilon_bounds(
     *,
     delta: float,
     share: float = 1.0,
-    not_covered: Collection[ViewKind] = (),
+    not_covered: Mapping[ViewKind, str] = _ALL_COVERED,
 ) -> list[EpsilonBound]:
     """Gives, for each view and population, the bound of every method over all its scores.
 
@@ -147,7 +149,8 @@ def epsilon_bounds(
             from it for a record.
         share: of `SIGNIFICANCE`, what these bounds together may spend towards the claim, in (0, 1]; the rest is left to
             bounds made elsewhere that the same audit compares with a claim.
-        not_covered: parties against whom the claim does not hold: their bounds are not compared with it.
+        not_covered: parties against whom the claim does not hold, and why in a sentence, which stands beside their
+            bounds; these are not compared with it.
 
     Guarantees:
         - Each bound is above the true epsilon with a chance of at most `SIGNIFICANCE`.
@@ -163,7 +166,14 @@ def epsilon_bounds(
     num_compared = len(_METHODS) * sum(view not in not_covered for view, _ in groups)
     part = share / max(1, num_compared)
     return [
-        _bound(method, group, None if view in not_covered else claim, delta=delta, part=part)
+        _bound(
+            method,
+            group,
+            None if view in not_covered else claim,
+            delta=delta,
+            part=part,
+            not_covered=not_covered.get(view, ""),
+        )
         for (view, _), group in groups.items()
         for method in _METHODS
     ]
@@ -197,7 +207,9 @@ def canaries_needed(bound: EpsilonBound, epsilon: float) -> int | None:
     return None
 
 
-def _bound(method: _Method, group: Sequence[Told], claim: Claim | None, *, delta: float, part: float) -> EpsilonBound:
+def _bound(
+    method: _Method, group: Sequence[Told], claim: Claim | None, *, delta: float, part: float, not_covered: str
+) -> EpsilonBound:
     """One method's bound; towards the claim it has this part of the significance."""
     limit = None if claim is None else claim.of_a_record()
     at = delta if limit is None else limit.delta  # what stands beside a claim holds at its delta
@@ -237,7 +249,7 @@ def _bound(method: _Method, group: Sequence[Told], claim: Claim | None, *, delta
         ),
         claimed=None if limit is None else limit.epsilon,
         verdict=verdict,
-        note=" ".join([method.assumes, *_about_unit(claim, limit), *_undecided(verdict)]),
+        note=" ".join(filter(None, [method.assumes, *_about_unit(claim, limit), not_covered, *_undecided(verdict)])),
     )
 
 

@@ -18,7 +18,7 @@ from confide.model.lora import AdaptedModel
 from confide.parties.client import Client
 from confide.parties.server import RoundPlan, Upload
 from confide.round_record import Inspector
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 from confide.transcript.recorder import (
     ClientRecorder,
     RecordingTransport,

@@ -13,6 +13,7 @@ from confide.build.sealing import own_folder
 from confide.canaries.canary_clients import canary_client_names
 from confide.config.load import parse_resolved, resolved_values
 from confide.config.schema import Config
+from confide.errors import ConfigError
 from confide.privacy.both_levels import BothPrivacy
 from confide.privacy.client_level import ClientPrivacy
 from confide.privacy.coins import bernoulli
@@ -50,7 +51,7 @@ def build_privacy(config: Config, num_examples: Mapping[str, int], *, num_values
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One way to set the noise of a run, and what it costs.
+    """One way to set the noise of a run, and what it costs; the numbers are None where it is not possible.
 
     Attributes:
         asked: what was given: a target or a noise.
@@ -58,13 +59,15 @@ class Choice:
         epsilon_round: after the first round, the most over clients.
         epsilon_run: after the last.
         warnings: as in `FederationPrivacy`.
+        not_possible: why training would refuse it, in sentences; "" where it would not.
     """
 
     asked: str
-    noise_multiplier: float
-    epsilon_round: float
-    epsilon_run: float
+    noise_multiplier: float | None = None
+    epsilon_round: float | None = None
+    epsilon_run: float | None = None
     warnings: tuple[str, ...] = ()
+    not_possible: str = ""
 
 
 def choices(
@@ -86,25 +89,38 @@ def choices(
         targets: epsilons, each > 0.
         noises: noise multipliers, each > 0.
 
+    Returns:
+        One for each target and then for each noise, of which at least one is possible; none where nothing is asked.
+
     Raises:
-        ConfigError: as `build_privacy`; or the configuration cannot be with that unit, so that no epsilon would hold.
+        ConfigError: of the first one where none is possible: as `build_privacy`; or the configuration cannot be with
+            that unit, so that no epsilon would hold.
     """
     asked = [(f"epsilon {one:g}", "target_epsilon", one) for one in targets]
     asked += [(f"noise {one:g}", "noise_multiplier", one) for one in noises]
-    found = []
+    found, refused = [], []
     for name, key, value in asked:
-        made = build_privacy(_as_asked(config, unit, key, value), num_examples, num_values=num_values)
-        plans = [plan for plan in made.plans.values() if isinstance(plan, (ExamplePrivacy, ClientPrivacy))]
-        found.append(
-            Choice(
-                asked=name,
-                noise_multiplier=max(plan.noise_multiplier for plan in plans),
-                epsilon_round=max(plan.epsilon(1) for plan in plans),
-                epsilon_run=max(plan.epsilon(config.federation.rounds) for plan in plans),
-                warnings=made.warnings,
-            )
-        )
+        try:
+            made = build_privacy(_as_asked(config, unit, key, value), num_examples, num_values=num_values)
+        except ConfigError as error:
+            refused.append(error)
+            found.append(Choice(asked=name, not_possible=str(error)))
+        else:
+            found.append(_as_choice(name, made, config.federation.rounds))
+    if refused and len(refused) == len(found):
+        raise refused[0]
     return found
+
+
+def _as_choice(name: str, made: FederationPrivacy[Plan], num_rounds: int) -> Choice:
+    plans = [plan for plan in made.plans.values() if isinstance(plan, (ExamplePrivacy, ClientPrivacy))]
+    return Choice(
+        asked=name,
+        noise_multiplier=max(plan.noise_multiplier for plan in plans),
+        epsilon_round=max(plan.epsilon(1) for plan in plans),
+        epsilon_run=max(plan.epsilon(num_rounds) for plan in plans),
+        warnings=made.warnings,
+    )
 
 
 def _as_asked(config: Config, unit: Literal["example", "client"], key: str, value: float) -> Config:

@@ -18,6 +18,11 @@ from confide.plural import plural
 from confide.privacy.client_level import ClientPrivacy, delta_for_noise, plan_grid
 from confide.seal.profiles import get_profile
 
+_MOST_UPLOADS = 2
+"""For each round, as often as a run without a target may do all of them: the sealing's range is planned for these."""
+_ROOM = 1.05
+"""In that range, for the little that epsilon depends on the range itself."""
+
 
 def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> FederationPrivacy[ClientPrivacy]:
     """Makes the plans that hide a client's whole contribution.
@@ -36,7 +41,7 @@ def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> F
     num_honest = federation.min_clients - privacy.coalition
     num_levels = (1 << (get_profile("onetime", config.seal.profile).value_bits - 1)) - 1
 
-    def plan(noise_multiplier: float, client: str) -> ClientPrivacy:
+    def plan(noise_multiplier: float, client: str, epsilon: float) -> ClientPrivacy:
         return ClientPrivacy(
             clip_norm=asked.clip_norm,
             noise_multiplier=noise_multiplier,
@@ -49,14 +54,19 @@ def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> F
                 num_values=num_values,
                 num_draws=float(num_values) * len(clients) * federation.rounds * MOST_NOISINGS,
                 delta=privacy.delta,
+                epsilon=epsilon,
                 num_levels=num_levels,
             ),
             budget=budget,
             source=partial(noise_source, config, client, "update"),
         )
 
-    noise = asked.noise(delta_for_noise(privacy.delta), lambda noise: plan(noise, clients[0]).events(federation.rounds))
-    plans = {name: plan(noise, name) for name in clients}
+    delta = delta_for_noise(privacy.delta)
+    most = asked.target_epsilon
+    noise = asked.noise(delta, lambda noise: plan(noise, clients[0], most).events(federation.rounds))
+    if not asked.target_epsilon:
+        most = _ROOM * budget.costs(plan(noise, clients[0], 0.0).events(_MOST_UPLOADS * federation.rounds), delta)
+    plans = {name: plan(noise, name, most) for name in clients}
     spent = next(iter(plans.values())).epsilon(federation.rounds)
     check_finite(spent, asked, privacy.delta)
     return FederationPrivacy(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TARGETS = (8.0, 4.0, 2.0, 1.0)
 _PAPERS_NOISE = (0.01, 0.2, 0.5, 0.8)  # arXiv 2509.20680, which gives no epsilon for them
+_NOT_POSSIBLE = "not possible"
 
 
 class PrivateUnit(Enum):
@@ -87,6 +88,7 @@ def privacy_command(
         about = {
             "unit": unit.value,
             "delta": settings.privacy.delta,
+            "seeded_noise": settings.privacy.seeded_noise,
             "rounds": settings.federation.rounds,
             "rows": sizes,
             "canary_clients": len(canaries),
@@ -104,8 +106,8 @@ def privacy_command(
         soft_wrap=True,
     )
     output.print(_table(found))
-    for warning in dict.fromkeys(warning for one in found for warning in one.warnings):
-        output.print(f"caution: {warning}", markup=False, highlight=False, soft_wrap=True)
+    for line in remarks(found, seeded_noise=settings.privacy.seeded_noise):
+        output.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _num_values(settings: "Config") -> int:
@@ -124,5 +126,23 @@ def _table(found: "list[Choice]") -> "Table":
     for name in ("asked for", "noise multiplier", "epsilon, one round", "epsilon, the run"):
         table.add_column(name, justify="right")
     for one in found:
-        table.add_row(one.asked, f"{one.noise_multiplier:.4g}", f"{one.epsilon_round:,.4g}", f"{one.epsilon_run:,.4g}")
+        if one.not_possible:
+            table.add_row(one.asked, _NOT_POSSIBLE)
+        else:
+            numbers = (one.noise_multiplier, one.epsilon_round, one.epsilon_run)
+            table.add_row(one.asked, *(f"{number:,.4g}" for number in numbers))
     return table
+
+
+def remarks(found: "list[Choice]", *, seeded_noise: bool) -> list[str]:
+    """What stands below the table, a line each, with the choices that it is about."""
+    from confide.privacy.randomness import SEEDED_MEANS
+
+    said: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        if one.not_possible:
+            said.setdefault((_NOT_POSSIBLE, one.not_possible), []).append(one.asked)
+        for warning in one.warnings:
+            said.setdefault(("caution", warning), []).append(one.asked)
+    lines = [f"{kind}, {', '.join(names)}: {sentence}" for (kind, sentence), names in said.items()]
+    return ([f"{SEEDED_MEANS} (privacy.randomness)"] if seeded_noise else []) + lines

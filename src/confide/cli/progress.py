@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,11 @@ from rich.progress import (
 )
 
 from confide.errors import RunInterrupted
+from confide.privacy.randomness import SEEDED_NOISE
 
 if TYPE_CHECKING:
     from confide.records import RoundRecord
-    from confide.train.local import StepReport
+    from confide.train.outcome import StepReport
 
 _MEGA = 1e6
 
@@ -53,7 +54,7 @@ def _epsilon(record: "RoundRecord") -> str:
     if record.epsilon is None:
         return "epsilon none"
     of_client = "" if record.client_epsilon is None else f", of a client {record.client_epsilon:8.2f}"
-    return f"epsilon {record.epsilon:8.2f}{of_client}"
+    return f"epsilon {record.epsilon:8.2f}{of_client}" + (f" ({SEEDED_NOISE})" if record.seeded_noise else "")
 
 
 def print_round(record: "RoundRecord", num_rounds: int) -> None:
@@ -71,7 +72,8 @@ def print_line(console: Console, text: str) -> None:
 class StopSwitch:
     """Remembers that the user pressed Ctrl-C, so that training can stop at the next step.
 
-    Inside `listening`, the first SIGINT or SIGTERM asks for a clean stop; a second one stops at once.
+    Inside `listening`, the first SIGINT, SIGTERM or SIGHUP asks for a clean stop; a second one stops at once, unless it
+    is a SIGHUP, of which a terminal that closes may send two. Where SIGHUP is ignored, as under nohup, it stays so.
     """
 
     def __init__(self) -> None:
@@ -83,12 +85,17 @@ class StopSwitch:
 
         def ask(number: int, frame: FrameType | None) -> None:
             del frame
-            if self._asked:
+            if self._asked and number != signal.SIGHUP:
                 raise KeyboardInterrupt
-            self._asked = True
-            console.print(f"\n{signal.Signals(number).name}: stopping at the next step (again: at once)")
+            is_first, self._asked = not self._asked, True
+            with suppress(OSError):  # the terminal may be gone
+                if is_first:
+                    console.print(f"\n{signal.Signals(number).name}: stopping at the next step (again: at once)")
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, ask) for number in numbers}
         try:
             yield
         finally:

@@ -90,6 +90,7 @@ def _variant(study: "Study", name: str, repeats: "Sequence[Config]") -> "Variant
         client_epsilon=_most(directories, "client_epsilon"),
         losses=tuple(one["loss"] for one in losses),
         base_losses=tuple(one["base_loss"] for one in losses),
+        seeded_noise=repeats[0].privacy.seeded_noise,
     )
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from confide.errors import ConfigError, SaturationError
+from confide.errors import ConfigError, PrivacyBudgetError, SaturationError
 from confide.privacy.discrete_gaussian import discrete_gaussian
 from confide.privacy.events import DiscreteSum, Event
 from confide.privacy.plan import Budget, Counts, Unit
@@ -21,7 +21,17 @@ from confide.privacy.randomness import NoiseSource
 from confide.update import Vector
 
 _TAIL_SHARE = 2.0**-10
-"""Of delta, kept for the case that some value does not fit into the range, in any client, value or round."""
+"""Of delta, kept for the case that some value does not fit into the range, in any client, value or round.
+
+Then nothing is released, and that depends on a client's own share, which no opened sum shows: so it is no part of what
+the accountant counts. Let M be the mechanism with an endless range, (epsilon, delta_1)-DP, R the real one, and t the
+most that the chance of a value that does not fit can be, whatever the data. For outcomes S and neighbours D and D'
+
+    P[R(D) in S] <= P[M(D) in S] + t <= e^epsilon P[M(D') in S] + delta_1 + t
+                 <= e^epsilon (P[R(D') in S] + t) + delta_1 + t.
+
+So delta is delta_1 + (1 + e^epsilon) t, and the range is wide enough for t = _TAIL_SHARE delta / (1 + e^epsilon).
+"""
 _LARGEST_LEVEL = 1 << 22  # exact in float32, with room for the rounding of the range
 _ROUNDING_TRIES = 64
 _LEAST_SIGNAL = 0.5
@@ -37,11 +47,13 @@ class Grid:
         limit: the fixed-point range, in the units of the values.
         step: limit over the number of levels on each side of zero.
         most: the largest level that is used, up to the number of levels on each side.
+        epsilon: the largest one that the range is wide enough for, see `_TAIL_SHARE`.
     """
 
     limit: float
     step: float
     most: int
+    epsilon: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +118,23 @@ class ClientPrivacy:
         ]
 
     def epsilon(self, num_uploads: int) -> float:
-        """Epsilon of so many uploads."""
-        return _epsilon(self, num_uploads)
+        """Epsilon of so many uploads; infinite beyond what the grid's range is wide enough for."""
+        epsilon = _epsilon(self, num_uploads)
+        return epsilon if epsilon <= self.grid.epsilon else math.inf
 
     def spent(self, counts: Counts) -> Mapping[str, float]:
         """See `PrivacyPlan.spent`."""
         return {"epsilon": self.epsilon(counts.uploads)}
 
     def check_budget(self, counts: Counts) -> None:
-        """See `PrivacyPlan.check_budget`."""
-        if self.budget.target_epsilon is not None:
-            self.budget.check(self.epsilon(counts.uploads))
+        """See `PrivacyPlan.check_budget`; without a target, what the range is wide enough for is the most."""
+        self.budget.check(_epsilon(self, counts.uploads))
+        if not math.isfinite(self.epsilon(counts.uploads)):
+            raise PrivacyBudgetError(
+                f"one more round would bring epsilon to {_epsilon(self, counts.uploads):.4g}, and the sealing's range "
+                f"was planned for {self.grid.epsilon:.4g} at the most (delta {self.budget.delta:g}): too many rounds "
+                "were done twice."
+            )
 
     def protect(self, values: Vector, weight_ratio: float, upload_number: int) -> Vector:
         """Clips, rounds to the grid, and adds this client's share of the noise.
@@ -196,6 +214,7 @@ def plan_grid(
     num_values: int,
     num_draws: float,
     delta: float,
+    epsilon: float,
     num_levels: int,
 ) -> Grid:
     """The finest grid that holds a clipped value and its noise, but for a small part of delta.
@@ -207,6 +226,7 @@ def plan_grid(
         num_values: of a round.
         num_draws: values of all clients and rounds, each as often as it may be noised: how often noise is drawn.
         delta: of the guarantee.
+        epsilon: the largest one that is claimed, >= 0: the smaller must the chance be that a value does not fit.
         num_levels: levels that sealing has on each side of zero.
 
     Raises:
@@ -214,12 +234,13 @@ def plan_grid(
     """
     share = clip_norm * noise_multiplier / math.sqrt(num_honest)
     # P(|noise| > t sigma) <= 2 exp(-t^2 / 2), for discrete Gaussians too.
-    tail = math.sqrt(2.0 * math.log(2.0 * num_draws / (_TAIL_SHARE * delta)))
+    log_chance = math.log(_TAIL_SHARE * delta) - float(np.logaddexp(0.0, epsilon))
+    tail = math.sqrt(2.0 * (math.log(2.0 * num_draws) - log_chance))
     # Half a level for rounding sigma up, and one for rounding a value.
     reach = clip_norm + tail * share
     most = min(num_levels, _LARGEST_LEVEL)
     step = reach / (most - tail - 1)
-    grid = Grid(limit=step * num_levels, step=step, most=most)
+    grid = Grid(limit=step * num_levels, step=step, most=most, epsilon=epsilon)
     sensitivity = math.floor(clip_norm / step)
     if largest_before_rounding(num_values, sensitivity) < _LEAST_SIGNAL * sensitivity:
         raise ConfigError(

@@ -8,6 +8,11 @@ from typing import Protocol
 
 from confide.seeds import stream
 
+SEEDED_NOISE = "seeded noise"
+"""What stands beside every epsilon that rests on a seed."""
+SEEDED_MEANS = f"{SEEDED_NOISE}: whoever knows the seed can take it off"
+"""The same where there is room to say what it means."""
+
 
 class NoiseSource(Protocol):
     """Gives bytes, each uniform and independent of all others. What a guarantee says holds as far as they are that."""
@@ -48,7 +53,7 @@ class SeededRandomness:
             the same bytes.
     """
 
-    name = "seeded, for tests: no privacy"
+    name = SEEDED_NOISE
 
     def __init__(self, seed: int, *parts: str | int) -> None:
         self._stream = stream(seed, "privacy noise", *parts)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from confide.audit.epsilon_bounds import EpsilonBound, EpsilonMethod, EpsilonUnit
 from confide.audit.results import AuditResults
+from confide.privacy.randomness import SEEDED_MEANS
 from confide.report.wording import VIEWS, number, population_name
 
 METHODS: Mapping[EpsilonMethod, str] = MappingProxyType(
@@ -30,14 +31,13 @@ def epsilon_sentence(results: AuditResults) -> str:
     if said := false_claim(results):
         return said
     best = max(results.epsilons, key=lambda one: (one.low, one.ceiling or 0.0))
-    claimed = "the run claims none" if best.claimed is None else f"claimed {number(best.claimed)} for one {_unit(best)}"
     most = (
         ""
         if best.ceiling is None
         else f"; with {best.num_in + best.num_out:,} canaries this method cannot show more than "
         f"{number(best.ceiling)}, so that a small bound proves nothing"
     )
-    return " ".join([f"Epsilon: {claimed}; {_measured(best)}{most}.", *_other_claim(results, best)])
+    return " ".join([f"Epsilon: {_claimed(results, best)}; {_measured(best)}{most}.", *_other_claim(results, best)])
 
 
 def false_claim(results: AuditResults) -> str:
@@ -49,13 +49,31 @@ def false_claim(results: AuditResults) -> str:
     claimed = 0.0 if first.claimed is None else first.claimed
     return (
         f"The claimed guarantee is false or not applied: {_measured(first)}, and the run claims {number(claimed)} at "
-        "most. If the claim held, and what the method assumes, one audit of twenty at the most would find this."
+        f"most{beside_epsilon(results)}. If the claim held, and what the method assumes, one audit of twenty at the "
+        "most would find this."
     )
+
+
+def beside_epsilon(results: AuditResults, words: str = SEEDED_MEANS) -> str:
+    """What stands beside a claimed epsilon: these words in brackets where its noise is from a seed; else ""."""
+    claim = results.run.claim
+    return f" ({words})" if claim is not None and claim.seeded_noise else ""
 
 
 def refuting(results: AuditResults) -> Sequence[EpsilonBound]:
     """Gives the bounds that lie above the claim."""
     return [one for one in results.epsilons if one.verdict == "above the claim"]
+
+
+def _claimed(results: AuditResults, best: EpsilonBound) -> str:
+    if results.run.claim is None and best.claimed is None:
+        return "the run claims none"
+    said = (
+        "no claim of the run covers this"
+        if best.claimed is None
+        else f"claimed {number(best.claimed)} for one {_unit(best)}"
+    )
+    return f"{said}{beside_epsilon(results)}"
 
 
 def _other_claim(results: AuditResults, best: EpsilonBound) -> list[str]:
