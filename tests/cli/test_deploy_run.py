@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from confide.cli import deploy_run
-from confide.cli.deploy_run import run_command
+from confide.cli.deploy_run import register_command, run_command, stop_command
 from confide.deploy.control import FlowerRun
 from confide.deploy.folder_settings import ServerSection
 from confide.deploy.folders import ServerFolder
 from confide.deploy.new_folders import make_server_folder
-from confide.errors import DeployError, RunInterrupted
+from confide.errors import DeployError, DeployFolderError, RunInterrupted, UsageError
 from confide.membership import identity as identity_module
 from confide.run import RunDirectory
 
@@ -84,6 +84,49 @@ def test_a_server_that_does_not_answer_leaves_nothing_behind(
     with pytest.raises(DeployError, match="does not answer: start it with `confide deploy server`"):
         run_command(server.path, server.config)
     assert not list(server.runs.iterdir())
+
+
+def test_nothing_is_registered_at_a_server_that_does_not_answer(
+    server: ServerFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For `flwr` would make a config.toml that is not ours."""
+    asked: list[Path] = []
+    monkeypatch.setattr("confide.deploy.control.register_node", lambda home, key: asked.append(key))
+    with pytest.raises(DeployError, match="does not answer: start it with `confide deploy server`"):
+        register_command(server.path)
+    assert not asked
+    assert not (server.flower / "config.toml").exists()
+
+
+def test_a_key_that_is_not_there_is_named_and_none_is_registered(
+    server: ServerFolder, flower: Flower, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Path] = []
+
+    def register(home: Path, key: Path) -> int:
+        asked.append(key)
+        return 7
+
+    monkeypatch.setattr("confide.deploy.control.register_node", register)
+    there = next(iter(server.node_keys().values()))
+    with pytest.raises(UsageError, match=r"there is no file nosuch\.pub: give the public node keys"):
+        register_command(server.path, [there, Path("nosuch.pub")])
+    assert not asked
+    register_command(server.path, [there])
+    assert asked == [there]
+    assert f"{there}: node 7" in capsys.readouterr().out
+
+
+def test_only_a_party_of_a_deployment_can_be_stopped(
+    server: ServerFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DeployFolderError, match="neither a server's folder nor a member's") as refused:
+        stop_command(tmp_path / "none")
+    assert refused.value.exit_code == 2
+    server.certificate.unlink()  # a folder that is not whole can be stopped all the same
+    for folder in (server.path, server.try_out / "north"):
+        stop_command(folder)
+        assert capsys.readouterr().out == f"{folder}: nothing was running\n"
 
 
 @pytest.mark.parametrize("live", [[], ["finished:completed", "finished:failed"]])

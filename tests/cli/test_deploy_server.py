@@ -152,3 +152,9 @@ def test_a_connection_that_was_changed_by_hand_is_refused(server: ServerFolder) 
     (server.flower / "config.toml").write_text("[superlink]\nconfide = 3\n")
     with pytest.raises(DeployError, match="start the server again"):
         connected_host(server.flower)
+
+
+def test_a_file_that_flower_made_without_our_connection_counts_as_none(server: ServerFolder) -> None:
+    (server.flower / "config.toml").write_text('[superlink]\ndefault = "local"\n[superlink.local]\nnum-nodes = 3\n')
+    assert connected_host(server.flower) == LOOPBACK
+    status_command(server.path)

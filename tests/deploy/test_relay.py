@@ -1,5 +1,6 @@
 """The socket between Flower's ClientApp processes and a node's worker."""
 
+import itertools
 import socket
 import struct
 import threading
@@ -10,10 +11,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from confide.deploy.relay import MAX_BYTES, Answer, ask, serve
+from confide.deploy.kept_answer import Answer
+from confide.deploy.relay import MAX_BYTES, Asked, ask, serve
 from confide.errors import DataError, DeployError, RunInterrupted
+from confide.transport.hearing import NOT_ANSWERED
 
 SECONDS = 20.0
+NUMBERS = map(str, itertools.count())
 
 
 @contextmanager
@@ -21,7 +25,8 @@ def serving(handle: Callable[[bytes], bytes]) -> Iterator[Path]:
     is_over = threading.Event()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "worker"
-        thread = threading.Thread(target=serve, args=(path, handle), kwargs={"is_stopped": is_over.is_set})
+        settings = {"kept": path.with_name("answers"), "is_stopped": is_over.is_set}
+        thread = threading.Thread(target=serve, args=(path, handle), kwargs=settings)
         thread.start()
         try:
             while not path.exists():
@@ -31,7 +36,15 @@ def serving(handle: Callable[[bytes], bytes]) -> Iterator[Path]:
             is_over.set()
             thread.join(SECONDS)
             assert not thread.is_alive()
-        assert not path.exists()
+        assert not list(Path(folder).iterdir())
+
+
+def asked(body: bytes | None, *, run: int = 1, number: str = "") -> Asked:
+    return Asked(run=run, number=number or next(NUMBERS), body=body)
+
+
+def head(num_bytes: int) -> bytes:
+    return struct.pack(">?QHQ", False, 1, 1, num_bytes) + b"x"
 
 
 def caller(path: Path) -> socket.socket:
@@ -45,7 +58,7 @@ def caller(path: Path) -> socket.socket:
 def test_bytes_go_and_come_unchanged(num_bytes: int) -> None:
     request = bytes(range(256)) * (num_bytes // 256) + bytes(num_bytes % 256)
     with serving(lambda got: got[::-1] + b"!") as path:
-        assert ask(path, request, SECONDS) == Answer(body=request[::-1] + b"!")
+        assert ask(path, asked(request), SECONDS) == Answer(body=request[::-1] + b"!", is_kept=True)
 
 
 def test_an_error_of_ours_comes_with_its_text_and_another_without() -> None:
@@ -53,10 +66,51 @@ def test_an_error_of_ours_comes_with_its_text_and_another_without() -> None:
         raise DataError("no rows") if request == b"ours" else ZeroDivisionError("a secret")
 
     with serving(handle) as path:
-        assert ask(path, b"ours", SECONDS) == Answer(error_kind="DataError", error="no rows")
-        other = ask(path, b"other", SECONDS)
+        ours = ask(path, asked(b"ours", number="1"), SECONDS)
+        assert ours == Answer(error_kind="DataError", error="no rows", is_kept=True)
+        assert ask(path, asked(None, number="1"), SECONDS) == ours
+        other = ask(path, asked(b"other"), SECONDS)
     assert other.error_kind == "ZeroDivisionError"
     assert "secret" not in other.error
+
+
+def test_a_request_is_worked_on_once_and_its_answer_is_there_for_whoever_asks_again() -> None:
+    handled: list[bytes] = []
+
+    def handle(request: bytes) -> bytes:
+        handled.append(request)
+        return request * 2
+
+    with serving(handle) as path:
+        assert ask(path, asked(None, number="1"), SECONDS).error_kind == NOT_ANSWERED
+        first = ask(path, asked(b"a", number="1"), SECONDS)
+        other = ask(path, asked(b"b", number="1", run=2), SECONDS)
+        assert (first.body, other.body) == (b"aa", b"bb")
+        assert ask(path, asked(None, number="1"), SECONDS) == first
+        assert ask(path, asked(b"a", number="1"), SECONDS) == first
+        ask(path, asked(b"c", number="2"), SECONDS)
+        assert ask(path, asked(None, number="1"), SECONDS).error_kind == NOT_ANSWERED
+        assert ask(path, asked(None, number="1", run=2), SECONDS) == other
+    assert handled == [b"a", b"b", b"c"]
+
+
+def test_what_is_done_when_its_caller_is_gone_is_kept_and_whoever_asks_for_it_meanwhile_waits() -> None:
+    is_begun, may_end = threading.Event(), threading.Event()
+    handled: list[bytes] = []
+
+    def handle(request: bytes) -> bytes:
+        handled.append(request)
+        is_begun.set()
+        may_end.wait(SECONDS)
+        return b"done"
+
+    with serving(handle) as path:
+        with pytest.raises(DeployError, match="within 0"):
+            ask(path, asked(b"train", number="1"), 0.2)  # as a ClientApp that dies
+        assert is_begun.wait(SECONDS)
+        threading.Timer(0.2, may_end.set).start()
+        assert ask(path, asked(None, number="1"), SECONDS) == Answer(body=b"done", is_kept=True)
+    assert handled == [b"train"]
 
 
 def test_the_worker_survives_callers_that_die_lie_or_send_nothing() -> None:
@@ -70,20 +124,20 @@ def test_the_worker_survives_callers_that_die_lie_or_send_nothing() -> None:
         with caller(path) as silent:
             silent.sendall(b"\0\0")
         with caller(path) as cut:
-            cut.sendall(struct.pack(">Q", 1000) + b"half")
+            cut.sendall(head(1000) + b"half")
         with caller(path) as liar:
-            liar.sendall(struct.pack(">Q", MAX_BYTES + 1))
+            liar.sendall(head(MAX_BYTES + 1))
             assert liar.recv(1) == b""
         with caller(path) as deaf:
-            deaf.sendall(struct.pack(">Q", 4) + b"deaf")
+            deaf.sendall(head(4) + b"deaf")
             deaf.recv(1)
-        assert ask(path, b"fine", SECONDS) == Answer(body=bytes(8_000_000))
+        assert ask(path, asked(b"fine"), SECONDS) == Answer(body=bytes(8_000_000), is_kept=True)
     assert handled == [b"deaf", b"fine"]
 
 
 def test_asking_where_no_worker_is_says_so(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="confide deploy client"):
-        ask(tmp_path / "worker", b"", SECONDS)
+        ask(tmp_path / "worker", asked(b""), SECONDS)
 
 
 def test_a_worker_that_takes_too_long_is_not_waited_for() -> None:
@@ -95,7 +149,7 @@ def test_a_worker_that_takes_too_long_is_not_waited_for() -> None:
 
     with serving(handle) as path:
         with pytest.raises(DeployError, match=r"within 0\.2 s"):
-            ask(path, b"", 0.2)
+            ask(path, asked(b""), 0.2)
         is_asked.set()
 
 
@@ -107,12 +161,12 @@ def test_only_this_user_can_reach_the_socket() -> None:
 def test_a_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     with pytest.raises(DeployError, match="0700"):
-        serve(tmp_path / "worker", lambda request: request, is_stopped=lambda: True)
+        serve(tmp_path / "worker", lambda request: request, kept=tmp_path / "answers", is_stopped=lambda: True)
 
 
 def test_a_path_that_the_kernel_would_cut_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="100 bytes"):
-        serve(tmp_path / ("x" * 120), lambda request: request, is_stopped=lambda: True)
+        serve(tmp_path / ("x" * 120), lambda request: request, kept=tmp_path / "answers", is_stopped=lambda: True)
 
 
 def test_a_stop_by_the_user_ends_the_worker() -> None:
@@ -125,7 +179,7 @@ def test_a_stop_by_the_user_ends_the_worker() -> None:
 
         def run() -> None:
             try:
-                serve(path, handle, is_stopped=lambda: False)
+                serve(path, handle, kept=path.with_name("answers"), is_stopped=lambda: False)
             except RunInterrupted as error:
                 seen.append(error)
 
@@ -134,6 +188,6 @@ def test_a_stop_by_the_user_ends_the_worker() -> None:
         while not path.exists():
             assert thread.is_alive()
         with pytest.raises(DeployError):
-            ask(path, b"", SECONDS)
+            ask(path, asked(b""), SECONDS)
         thread.join(SECONDS)
     assert len(seen) == 1

@@ -11,7 +11,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDic
 
 from confide.errors import DeployError, MessageError
 from confide.transport.base import MAX_ERROR_CHARACTERS, NodeReply
-from confide.transport.flower import FlowerTransport, body_record, error_record, read_body
+from confide.transport.errand import MAX_TURNS
+from confide.transport.flower import FlowerTransport, body_record, error_record, read_again, read_body
+from confide.transport.pulls import LeftPulls
 from tests.transport.fake_grid import Answer, FakeGrid
 
 PIECE = 4 << 20
@@ -147,12 +149,12 @@ def test_a_malformed_reply_is_an_error_of_that_node(content: RecordDict, why: st
 
 
 def test_a_reply_that_flower_cannot_read_is_given_up_and_says_nothing_of_its_content() -> None:
-    made, grid = transport({1: breaking, 2: saying(body_record(b"fine"))})
+    made, grid = transport({1: breaking, 2: saying(body_record(b"fine"))}, seconds=60.0)
     replies = {reply.node: reply for reply in made.ask_nodes({1: b"", 2: b""})}
     assert replies[1].error_kind == "MessageError"
     assert "secret" not in replies[1].error
     assert replies[2].body == b"fine"
-    assert grid.events.count("pull 1") == 3
+    assert grid.events.count("pull 1") == 3 * (1 + MAX_TURNS)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def expiring(clock: Clock, answer: Answer) -> Answer:
     return pulled
 
 
-@pytest.mark.parametrize("num_stalled", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("num_stalled", [1, 2, 3, 8])
 def test_an_upload_that_does_not_end_costs_nobody_else_the_answer_and_ends_at_the_deadline(num_stalled: int) -> None:
     clock = Clock()
     fine = expiring(clock, saying(body_record(b"here")))
@@ -260,6 +262,74 @@ def test_an_upload_that_does_not_end_costs_nobody_else_the_answer_and_ends_at_th
         assert (replies[node].error_kind, replies[node].body) == ("Missing", b"")
     assert "still on its way after 600 s" in replies[1].error
     assert 600 <= clock() <= 600 + 60 + 30
+
+
+@pytest.mark.parametrize("num_stalled", [1, 5])
+def test_no_look_is_waited_for_long_however_late_its_own_deadline_is(num_stalled: int) -> None:
+    clock, seconds = Clock(), dict.fromkeys(range(1, 1 + num_stalled), 3600.0) | {70: 100.0, 80: 120.0}
+    fine = expiring(clock, after(2, saying(body_record(b"here"))))
+    with stalling() as stall:
+        grid = FakeGrid({**dict.fromkeys(range(1, 1 + num_stalled), stall), 70: fine, 80: fine})
+        made = FlowerTransport(
+            grid,
+            seconds=lambda request: float(request),
+            poll_seconds=5.0,
+            clock=clock,
+            sleep=clock.sleep,
+            wait=clock.wait,
+        )
+        times = {}
+        for reply in made.ask_nodes({node: str(number).encode() for node, number in seconds.items()}):
+            times[reply.node] = clock()
+            assert reply.body == (b"here" if reply.node in (70, 80) else b"")
+    assert max(times[70], times[80]) < 60
+    assert clock() <= 3600 + 60
+
+
+def test_every_pull_that_is_not_over_counts_and_its_node_is_asked_for_nothing_until_it_is() -> None:
+    """A node whose upload begins after an inquiry, and which answers the inquiry at once."""
+    clock = Clock()
+    with stalling() as stall:
+
+        def answer(message: Message) -> Message | None:
+            if read_again(message.content) is not None:
+                return Message(body_record(b"here"), reply_to=message)
+            return stall(message) if clock() >= 121 else None
+
+        made, grid = transport({1: answer}, seconds=600.0, clock=clock)
+        replies = [next(iter(made.ask_nodes({1: b""}))) for _ in range(4)]
+        assert replies[0].body == b"here"
+        assert {reply.error for reply in replies[1:]} == {"an answer of it that came too late is still on its way"}
+        assert stall.num_begun == 1
+        assert len(grid.pushed) == 2
+
+
+def test_several_pulls_of_a_node_are_waited_for() -> None:
+    left, first, second = LeftPulls(), threading.Event(), threading.Event()
+    left.add(1, first)
+    left.add(1, second)
+    second.set()
+    assert left.go_on(1)
+    assert not left.go_on(2)
+    first.set()
+    assert not left.go_on(1)
+
+
+def test_nothing_is_sent_to_a_node_within_an_exchange_either_while_a_pull_of_it_goes_on() -> None:
+    """Its answer is lost, and an answer to an inquiry begins and does not end."""
+    clock = Clock()
+    with stalling() as stall:
+
+        def answer(message: Message) -> Message | None:
+            if read_again(message.content) is not None:
+                return stall(message)
+            return Message(Error(3, "gone"), reply_to=message) if clock() >= 125 else None
+
+        made, grid = transport({1: answer}, seconds=600.0, clock=clock)
+        (reply,) = made.ask_nodes({1: b""})
+    assert (reply.error_kind, reply.error) == ("Missing", "an answer of it that came too late is still on its way")
+    assert stall.num_begun == 1
+    assert len(grid.pushed) == 2
 
 
 def test_answers_are_taken_while_two_uploads_go_on_and_not_only_at_their_deadline() -> None:

@@ -1,48 +1,22 @@
 """Laws of every transport; a new transport is tested by being listed."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from flwr.app import Context, Message, RecordDict
 
 from confide.config.load import parse_config
 from confide.deploy.policy import LIMITS, Policy
-from confide.deploy.relay import serve
 from confide.errors import MessageError, RunInterrupted
-from confide.flower_app import client
 from confide.transport.base import Transport
 from confide.transport.flower import FlowerTransport
 from confide.transport.inprocess import InProcessTransport
+from tests.transport.client_app import answer_as_client_app, worker
 from tests.transport.fake_grid import FakeGrid
 
 Handlers = Mapping[str, Callable[[bytes], bytes]]
-
-
-@contextmanager
-def worker(handle: Callable[[bytes], bytes]) -> Iterator[Path]:
-    """A node's worker in a thread; gives the path of its socket."""
-    is_over = threading.Event()
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "worker"
-        thread = threading.Thread(target=serve, args=(path, handle), kwargs={"is_stopped": is_over.is_set})
-        thread.start()
-        try:
-            while not path.exists():
-                assert thread.is_alive()
-            yield path
-        finally:
-            is_over.set()
-            thread.join()
-
-
-def answer_as_client_app(socket: Path, message: Message) -> Message:
-    return client(message, Context(1, message.metadata.dst_node_id, {"socket": str(socket)}, RecordDict(), {}))
 
 
 def flower(handlers: Handlers, stack: ExitStack) -> Transport:

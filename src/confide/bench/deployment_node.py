@@ -42,8 +42,7 @@ from confide.parties.key_holder import KeyHolder
 from confide.parties.state import ClientState, pack_own
 from confide.privacy.plan import NoPrivacy
 from confide.run import RunDirectory
-from confide.train.local import LocalResult, StepReport
-from confide.train.meter import LocalMetrics
+from confide.train.outcome import LocalMetrics, LocalResult, StepReport
 from confide.update import Layout, Vector
 
 _EXAMPLES = (TokenizedExample(record_id="none", input_ids=np.zeros(2, np.int64), loss_mask=np.array([False, True])),)
@@ -221,7 +220,7 @@ def main() -> None:
 
 def _answer_for(place: Path, socket: Path, work: DeploymentWork) -> None:
     member = Member(place, Identity.load(place / IDENTITY, None), work)
-    serve(socket, member.handle, is_stopped=lambda: False)
+    serve(socket, member.handle, kept=place / "answers", is_stopped=lambda: False)
 
 
 if __name__ == "__main__":

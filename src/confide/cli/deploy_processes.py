@@ -140,7 +140,7 @@ def _serve(own: "NodeFolder", node: "Node", stop: "StopSwitch") -> None:
 
         with Keeper(start, what="flower-supernode") as keeper:
             try:
-                serve(socket, node.handle, is_stopped=lambda: stop.is_asked or keeper.has_failed)
+                serve(socket, node.handle, kept=own.answers, is_stopped=lambda: stop.is_asked or keeper.has_failed)
             except RunInterrupted:
                 typer.echo("stopped in the middle of a request; what was saved before is intact", err=True)
         keeper.check()

@@ -44,6 +44,9 @@ def register_command(
     chosen = keys or list(server.node_keys().values())
     if not chosen:
         raise UsageError(f"{server.nodes} holds no member's files: put their NAME.pub and NAME.public.json there")
+    if lacking := [str(key) for key in chosen if not key.is_file()]:
+        raise UsageError(f"there is no file {', '.join(lacking)}: give the public node keys (NAME.pub) of members")
+    _require_answer(server)
     for key in chosen:
         typer.echo(f"{key}: node {register_node(server.flower, key)}")
 
@@ -143,8 +146,10 @@ def stop_command(folder: AnyFolder) -> None:
     Examples:
         confide deploy stop federation
     """
+    from confide.deploy.folders import check_is_party
     from confide.deploy.held import stop_holder
 
+    check_is_party(folder)
     found = [name for name in (SERVER_PID, CLIENT_PID) if stop_holder(folder / "flower" / name, seconds=_STOP_SECONDS)]
     typer.echo(f"{folder}: {'stopped' if found else 'nothing was running'}")
 
@@ -169,7 +174,7 @@ def _settings(directory: "RunDirectory") -> str:
 
 
 def _require_answer(server: "ServerFolder") -> None:
-    """Checks that the server answers, before anything is made for a run."""
+    """Checks that the server answers, before anything is made for a run and before `flwr` makes a config.toml."""
     from confide.deploy.processes import connected_host, is_healthy
     from confide.errors import DeployError
 

@@ -309,6 +309,11 @@ class NodeFolder:
         return self.path / "runs"
 
     @property
+    def answers(self) -> Path:
+        """The answers that the node gave last, while its process runs."""
+        return self.flower / "answers"
+
+    @property
     def log(self) -> Path:
         """What the node did and refused."""
         return self.path / "node.log"
@@ -321,6 +326,18 @@ class NodeFolder:
         """
         return _required_roster(
             self.roster, "take the file that the server made, and compare its fingerprint by telephone"
+        )
+
+
+def check_is_party(path: Path) -> None:
+    """Checks that a folder is a server's or a member's, whatever state it is in.
+
+    Raises:
+        DeployFolderError: it is neither.
+    """
+    if not any((path / marker).is_file() for marker in (SERVER_FILE, NODE_FILE)):
+        raise DeployFolderError(
+            f"{path} is neither a server's folder nor a member's: there is no {SERVER_FILE} and no {NODE_FILE} in it"
         )
 
 

@@ -46,7 +46,7 @@ from confide.messages import (
     pack_parts,
     read_heading,
 )
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 
 _RUN_DIGITS = 32
 

@@ -23,7 +23,7 @@ from confide.model.lora import AdaptedModel
 from confide.parties.client import Client
 from confide.parties.state import ClientState, pack_own, unpack_own
 from confide.run import RunDirectory
-from confide.train.local import StepReport
+from confide.train.outcome import StepReport
 
 _TERMS, _STATE, _GLOBAL, _OWN = "terms", "state", "global.safetensors", "own.safetensors"
 _ACCEPTED, _LEDGER = "accepted", "releases.jsonl"

@@ -129,17 +129,19 @@ def write_connection(home: Path, address: str, ca: Path) -> None:
 def connected_host(home: Path) -> str:
     """The host of the server that `write_connection` wrote; loopback if it wrote none.
 
+    Where it did not, the command `flwr` makes a file of its own, with connections of Flower's.
+
     Raises:
         DeployError: what it wrote was changed.
     """
     path = home / "config.toml"
     try:
-        address = tomllib.loads(path.read_text())["superlink"][CONNECTION]["address"]
+        connection = tomllib.loads(path.read_text())["superlink"].get(CONNECTION)
+        return LOOPBACK if connection is None else str(connection["address"]).rpartition(":")[0].strip("[]")
     except FileNotFoundError:
         return LOOPBACK
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DeployError(f"{path} cannot be read: start the server again, which writes it anew") from error
-    return str(address).rpartition(":")[0].strip("[]")
 
 
 def require_flower() -> None:

@@ -3,8 +3,12 @@
 The worker holds identity, model and state, and answers one request at a time. A ClientApp only passes bytes on. Both
 run as the same user; nobody else can reach the socket, and the worker asks the kernel who called where it can tell.
 
-    request    length (8 bytes), bytes
-    answer     lengths of kind, text and body (2, 2 and 8 bytes), kind, text, body; kind empty: all went well
+    request    whether it is asked again (1 byte), run (8), lengths of number and body (2 and 8), number, body
+    answer     whether it is kept (1 byte), lengths of kind, text and body (2, 2 and 8), kind, text, body; kind empty:
+               all went well
+
+The worker keeps what it answers, so that nothing is lost with a ClientApp that is killed. Whoever asks again waits
+until the worker is done with what it was asked before.
 """
 
 import logging
@@ -14,17 +18,19 @@ import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from confide.deploy.kept_answer import Answer, KeptAnswers, kept_answers
 from confide.errors import ConfideError, DeployError, RunInterrupted
 from confide.transport.base import MAX_ERROR_CHARACTERS
+from confide.transport.hearing import NOT_ANSWERED
 
 MAX_BYTES = 1 << 32
 """The longest request or answer: 4 GiB."""
 
-_REQUEST = struct.Struct(">Q")
-_ANSWER = struct.Struct(">HHQ")
+_REQUEST = struct.Struct(">?QHQ")
+_ANSWER = struct.Struct(">?HHQ")
 _MAX_PATH_BYTES = 100  # the kernel takes 107 on Linux, 103 elsewhere
 _READ_BYTES = 1 << 20
 _STALLED_SECONDS = 30.0  # a caller that moves no byte for so long is given up
@@ -35,61 +41,70 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What the worker answered: bytes, or the reason why there are none, as in `confide.transport.base.Reply`."""
+class Asked:
+    """What the worker is asked.
 
-    body: bytes = field(default=b"", repr=False)
-    error_kind: str = ""
-    error: str = ""
+    Attributes:
+        run: Flower's number of the run.
+        number: of the request's message.
+        body: the request; None asks for the answer that is kept of it.
+    """
+
+    run: int
+    number: str
+    body: bytes | None = field(repr=False)
 
 
-def serve(path: Path, handle: Callable[[bytes], bytes], *, is_stopped: Callable[[], bool]) -> None:
-    """Answers requests one after the other until told to stop; then the socket is gone.
+def serve(path: Path, handle: Callable[[bytes], bytes], *, kept: Path, is_stopped: Callable[[], bool]) -> None:
+    """Answers requests one after the other until told to stop; then the socket and what was kept are gone.
 
-    A caller that dies or stalls on the way costs its own answer and nothing else.
+    A caller that dies or stalls on the way costs nothing but its own time. A request that was answered is not worked on
+    again: its answer is the one that is kept.
 
     Args:
         path: of the socket; its folder must be open to this user alone (mode 0700).
         handle: takes a request's bytes and gives the answer's. The text of a ConfideError goes to the caller; that of
             any other may hold the node's data and stays in this process's log.
+        kept: the folder for answers; made for them, and what is in it is lost.
         is_stopped: asked about twice a second while nobody calls, and after every request.
 
     Raises:
-        DeployError: the socket cannot be made, or its folder is open to others.
+        DeployError: the socket or the folder for answers cannot be made, or the socket's folder is open to others.
         RunInterrupted: `handle` raised it.
     """
-    with _listen(path) as listener:
+    with kept_answers(kept) as answers, _listen(path) as listener:
         try:
             while not is_stopped():
                 with suppress(TimeoutError):
                     caller, _ = listener.accept()
                     with caller:
-                        _serve_one(caller, handle)
+                        _serve_one(caller, handle, answers)
         finally:
             path.unlink(missing_ok=True)
 
 
-def ask(path: Path, request: bytes, seconds: float) -> Answer:
+def ask(path: Path, asked: Asked, seconds: float) -> Answer:
     """Sends one request to the worker and waits for its answer.
 
     Args:
         path: of its socket.
-        request: the bytes.
+        asked: the request.
         seconds: the longest wait.
 
     Raises:
         DeployError: there is no worker, it died on the way, or did not answer in time.
     """
+    number, body = asked.number.encode(), asked.body or b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.settimeout(seconds)
             channel.connect(str(path))
-            channel.sendall(_REQUEST.pack(len(request)))
-            if request:  # else the worker may have answered and closed already, and to send it nothing would fail
-                channel.sendall(request)
-            kind_bytes, text_bytes, body_bytes = _ANSWER.unpack(_read(channel, _ANSWER.size))
+            channel.sendall(_REQUEST.pack(asked.body is None, asked.run, len(number), len(body)) + number)
+            if body:  # else the worker may have answered and closed already, and to send it nothing would fail
+                channel.sendall(body)
+            is_kept, kind_bytes, text_bytes, body_bytes = _ANSWER.unpack(_read(channel, _ANSWER.size))
             kind, text = (_read(channel, size).decode(errors="replace") for size in (kind_bytes, text_bytes))
-            return Answer(body=_read(channel, _bounded(body_bytes)), error_kind=kind, error=text)
+            return Answer(body=_read(channel, _bounded(body_bytes)), error_kind=kind, error=text, is_kept=is_kept)
     except TimeoutError as error:
         raise DeployError(f"the node's worker did not answer within {seconds:g} s") from error
     except (OSError, ValueError) as error:
@@ -117,20 +132,35 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _serve_one(caller: socket.socket, handle: Callable[[bytes], bytes]) -> None:
+def _serve_one(caller: socket.socket, handle: Callable[[bytes], bytes], answers: KeptAnswers) -> None:
     try:
         caller.settimeout(_STALLED_SECONDS)
         if not _is_same_user(caller):
             _logger.warning("another user called at the worker's socket and was sent away")
             return
-        (num_bytes,) = _REQUEST.unpack(_read(caller, _REQUEST.size))
-        answer = _answer(_read(caller, _bounded(num_bytes)), handle)
-        kind, text = answer.error_kind.encode(), answer.error[:MAX_ERROR_CHARACTERS].encode()
-        caller.sendall(_ANSWER.pack(len(kind), len(text), len(answer.body)) + kind + text)
+        answer = _kept_or_made(_read_asked(caller), handle, answers)
+        kind, text = answer.error_kind.encode(), answer.error.encode()
+        caller.sendall(_ANSWER.pack(answer.is_kept, len(kind), len(text), len(answer.body)) + kind + text)
         if answer.body:  # else the caller may be gone already, and to send it nothing would fail
             caller.sendall(answer.body)
     except (OSError, ValueError) as error:  # a timeout is an OSError
         _logger.warning("a ClientApp went away before it had its answer (%s)", type(error).__name__)
+
+
+def _read_asked(caller: socket.socket) -> Asked:
+    is_again, run, number_bytes, body_bytes = _REQUEST.unpack(_read(caller, _REQUEST.size))
+    number, body = _read(caller, number_bytes).decode(), _read(caller, _bounded(body_bytes))
+    return Asked(run=run, number=number, body=None if is_again else body)
+
+
+def _kept_or_made(asked: Asked, handle: Callable[[bytes], bytes], answers: KeptAnswers) -> Answer:
+    found = answers.find(asked.run, asked.number)
+    if found is not None:
+        return found
+    if asked.body is None:
+        return Answer(error_kind=NOT_ANSWERED, error="this node holds no answer to that request")
+    answer = _answer(asked.body, handle)
+    return replace(answer, is_kept=answers.keep(asked.run, asked.number, answer))
 
 
 def _answer(request: bytes, handle: Callable[[bytes], bytes]) -> Answer:
@@ -139,7 +169,7 @@ def _answer(request: bytes, handle: Callable[[bytes], bytes]) -> Answer:
     except RunInterrupted:
         raise
     except ConfideError as error:
-        return Answer(error_kind=type(error).__name__, error=str(error))
+        return Answer(error_kind=type(error).__name__, error=str(error)[:MAX_ERROR_CHARACTERS])
     except Exception as error:  # the worker outlives whatever one request does to it
         _logger.debug("a request failed", exc_info=True)
         return Answer(error_kind=type(error).__name__, error="its own log (--debug) says more")

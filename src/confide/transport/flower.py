@@ -7,6 +7,10 @@ their last pieces are the same arrays; Flower names an array by its digest, so i
 Flower drops what a node could not fetch in time, so that a node which comes back late is not asked for what nobody
 waits for any more.
 
+Flower's SuperLink loses messages where many nodes write to its database at once. So a node that has a large answer says
+so, and a few nodes at a time are asked to hand theirs over; and what was lost is asked for again, as
+`confide.transport.errand` says.
+
 Flower itself waits without an end that we could set: a pull goes on while the node still uploads its answer, and every
 call is tried again for as long as the SuperLink does not answer. So each call is made in a thread of its own and given
 up after a time. Flower's grid bears that: it is called from several threads by Flower as well. Where the SuperLink is
@@ -15,7 +19,6 @@ SuperExec's; our own ends are for one that lives and does not answer.
 """
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,8 +30,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from confide.errors import DeployError, MessageError
-from confide.transport.base import MAX_ERROR_CHARACTERS, NodeReply, Reply
+from confide.transport.base import NodeReply, Reply
 from confide.transport.call import Call
+from confide.transport.errand import MAX_TURNS, Errand, Heard, Step, Word
+from confide.transport.hearing import MISSING, answer, flower_error, malformed, missing, told_error
+from confide.transport.pulls import LeftPulls, Pulls, StillOnItsWay
 
 MESSAGE_TYPE = "query.confide"
 MAX_REPLY_BYTES = 1 << 31
@@ -39,30 +45,18 @@ fetches. Flower has no bound of its own on a whole reply, and the proxy has one 
 registered node can fill the server's memory until its message's time is over.
 """
 
-MISSING = "Missing"
+LARGE_BYTES = 8 << 20
+"""A node holds a longer answer until it is fetched."""
 
 _STYPE = "confide.message.1"
 _PIECE_BYTES = 4 << 20
-_BODY, _ERROR = "confide.body", "confide.error"
-_KIND = re.compile("[A-Za-z][A-Za-z0-9]{0,63}")
+_BODY, _ERROR, _HELD, _AGAIN = "confide.body", "confide.error", "confide.held", "confide.again"
 _MAX_FAILED_PULLS = 3
-_MAX_SLOW_PULLS = 2  # that go on beside the one that is waited for: each holds a part of a reply
-_PULL_SECONDS = 30.0  # how long a pull is waited for, and how long all together that are on their way at the deadline
-_LEAST_PULL_SECONDS = 1.0  # how long each of these is waited for at least
+_MAX_FETCHES = 3  # at a time: of ten large answers at once SQLite, which lets one write at a time, lost some
 _ANSWER_SECONDS = 120.0  # the SuperLink's, to a question of a few bytes
+_NOT_TAKEN = "Flower took no message for this node"
+_TOO_LATE = "an answer of it that came too late is still on its way"
 _SLACK_SECONDS = 60.0  # Flower keeps a reply that came in time at least so long, while earlier ones are worked on
-
-# Codes of flwr.app.Error, as Flower documents them; 3, 4 and 5 say that there is no answer and will be none.
-_ERROR_NAMES = {
-    1: "LoadClientAppException",
-    2: "ClientAppRaisedException",
-    3: MISSING,
-    4: MISSING,
-    5: MISSING,
-    6: "ModFailedPrecondition",
-    7: "InvalidFab",
-    8: "ClientAppCrashed",
-}
 
 _logger = logging.getLogger(__name__)
 
@@ -82,6 +76,40 @@ def body_record(body: bytes) -> RecordDict:
 def error_record(kind: str, text: str) -> RecordDict:
     """Puts the reason why there is no answer into a Flower record."""
     return RecordDict({_ERROR: ConfigRecord({"kind": kind, "text": text})})
+
+
+def held_record(num_bytes: int) -> RecordDict:
+    """Says in a Flower record that an answer of so many bytes can be fetched."""
+    return RecordDict({_HELD: ConfigRecord({"bytes": num_bytes})})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """Asks a node for the answer that it holds.
+
+    Attributes:
+        request: the number of the request's message.
+        is_fetched: whether the answer is to come, or only word that it is there.
+    """
+
+    request: str
+    is_fetched: bool
+
+
+def again_record(again: Again) -> RecordDict:
+    """Puts it into a Flower record; the inverse of `read_again`."""
+    return RecordDict({_AGAIN: ConfigRecord({"request": again.request, "fetch": again.is_fetched})})
+
+
+def read_again(content: RecordDict) -> Again | None:
+    """Gives what `again_record` put into a record; None if it holds anything else."""
+    record = content.get(_AGAIN)
+    if list(content) != [_AGAIN] or not isinstance(record, ConfigRecord):
+        return None
+    request, is_fetched = record.get("request"), record.get("fetch")
+    if not isinstance(request, str) or not isinstance(is_fetched, bool):
+        return None
+    return Again(request=request, is_fetched=is_fetched)
 
 
 def read_body(content: RecordDict, *, max_bytes: int) -> bytes:
@@ -110,43 +138,19 @@ def _is_piece(array: Array) -> bool:
     return array.stype == _STYPE and array.dtype == "uint8" and array.shape == shape and len(array.data) <= _PIECE_BYTES
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A request on its way.
-
-    Attributes:
-        seconds: how long an answer may take.
-        deadline: on the transport's clock.
-    """
-
-    node: int
-    seconds: float
-    deadline: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pull:
-    """A look for a reply that has begun.
-
-    Attributes:
-        began: on the transport's clock.
-    """
-
-    call: Call[NodeReply | None]
-    began: float
-
-
 class FlowerTransport:
     """Carries messages over Flower's `Grid`, from the server's app to the nodes.
 
     Memory does not grow with the number of clients: a request is made, pushed and forgotten before the next one is
     made, and a reply is pulled when those before it have been taken. A pull that takes long, since the node still
-    uploads, goes on beside the next ones; so at most three replies are in memory, and one for each node whose upload
-    was given up at its deadline and has not ended yet. Such a node is asked for nothing until it has.
+    uploads, goes on beside the next ones. Nodes with a large answer are asked for it three at a time, so what is in
+    memory beside one reply are large ones of three nodes, one of each node that took too long to hand its own over, and
+    small ones. A node whose upload was given up is asked for nothing until it has ended.
 
     Args:
         grid: as Flower hands it to a ServerApp.
-        seconds: how long an answer to a request may take, from its bytes.
+        seconds: how long an answer to a request may take, from its bytes. What nodes hold by then has as long again,
+            and at most an hour, to be handed over, all of it together.
         poll_seconds: between two looks for replies.
         max_reply_bytes: a longer reply counts as malformed.
         clock: seconds of a clock that never goes back.
@@ -173,7 +177,7 @@ class FlowerTransport:
         self._sleep = sleep
         self._wait = wait
         self._pushing: Call[list[str]] | None = None
-        self._left: dict[int, threading.Event] = {}
+        self._left = LeftPulls()
         self._names: dict[str, int] = {}
 
     def nodes(self) -> list[int]:
@@ -216,27 +220,34 @@ class FlowerTransport:
         return self._ask((node, partial(requests.__getitem__, node)) for node in requests)
 
     def _ask(self, requests: Iterator[tuple[int, Callable[[], bytes]]]) -> Iterator[NodeReply]:
-        waiting: dict[str, _Asked] = {}
-        self._left = {node: is_over for node, is_over in self._left.items() if not is_over.is_set()}
+        errands = []
         for node, make in requests:
-            if node in self._left:
-                yield _missing(node, "an answer of it that came too late is still on its way")
+            if self._left.go_on(node):
+                yield missing(node, _TOO_LATE)
                 continue
             request = make()
-            seconds = self._seconds(request)
-            message_id = self._push(node, request, seconds)
+            errand = Errand(node=node, seconds=self._seconds(request), make=make)
+            is_sent = self._send(errand, body_record(request))
             del request
-            if message_id is None:
-                yield _missing(node, "Flower took no message for this node")
+            if is_sent:
+                errands.append(errand)
             else:
-                waiting[message_id] = _Asked(node=node, seconds=seconds, deadline=self._clock() + seconds)
-        yield from self._collect(waiting)
+                yield missing(node, _NOT_TAKEN)
+        yield from self._collect(errands)
 
-    def _push(self, node: int, request: bytes, seconds: float) -> str | None:
+    def _send(self, errand: Errand, content: RecordDict) -> bool:
+        """Sends what the errand's step is; whether Flower took it."""
+        seconds = max(0.0, errand.deadline - self._clock()) if errand.request else errand.seconds
+        message_id = self._push(errand.node, content, seconds)
+        if message_id is not None:
+            errand.sent(message_id, self._clock())
+        return message_id is not None
+
+    def _push(self, node: int, content: RecordDict, seconds: float) -> str | None:
         """Gives the number of the message, or None if there is none; a push that does not end stops those after it."""
         if self._pushing is not None and not self._pushing.is_over.is_set():
             return None
-        message = Message(body_record(request), node, MESSAGE_TYPE, ttl=seconds + _SLACK_SECONDS)
+        message = Message(content, node, MESSAGE_TYPE, ttl=seconds + _SLACK_SECONDS)
         call = Call(lambda: list(self._grid.push_messages([message])))
         if not self._wait(call.is_over, seconds + _SLACK_SECONDS):
             _logger.warning("the SuperLink took no message for node %d in %g s", node, seconds + _SLACK_SECONDS)
@@ -250,100 +261,121 @@ class FlowerTransport:
             return None
         return ids[0] if len(ids) == 1 and ids[0] else None
 
-    def _collect(self, waiting: dict[str, _Asked]) -> Iterator[NodeReply]:
-        failed_pulls = dict.fromkeys(waiting, 0)
-        slow: dict[str, _Pull] = {}
+    def _collect(self, errands: list[Errand]) -> Iterator[NodeReply]:
+        pulls = Pulls[Heard](clock=self._clock, wait=self._wait, left=self._left)
         try:
-            while waiting:
-                for message_id, asked in list(waiting.items()):
-                    is_late = self._clock() >= asked.deadline  # before the look: what came in time is taken
-                    try:
-                        reply = self._look(message_id, asked, slow)
-                    except Exception as error:  # what a node sends can break Flower's reader, too
-                        _logger.debug("pulling failed", exc_info=True)
-                        failed_pulls[message_id] += 1
-                        reply = None
-                        if failed_pulls[message_id] >= _MAX_FAILED_PULLS:
-                            reply = _malformed(asked.node, f"Flower cannot read the reply ({type(error).__name__})")
-                    if reply is None and is_late:
-                        reply = _missing(asked.node, f"no answer within {asked.seconds:g} s")
+            while errands:
+                for errand in list(errands):
+                    reply = self._visit(errand, pulls)
                     if reply is not None:
-                        del waiting[message_id]
+                        pulls.forget(errand.messages)
+                        errands.remove(errand)
                         yield reply
                         reply = None  # so that it is not in memory while the next one is pulled
-                if waiting:
+                self._go_on(errands, pulls)
+                if errands:
                     self._sleep(self._poll_seconds)
         finally:  # also where nobody takes any more replies
-            self._left.update({waiting[message_id].node: pull.call.is_over for message_id, pull in slow.items()})
+            pulls.leave()
 
-    def _look(self, message_id: str, asked: _Asked, slow: dict[str, _Pull]) -> NodeReply | None:
-        """Gives the reply to one message, or None if it is not there yet.
+    def _visit(self, errand: Errand, pulls: Pulls[Heard]) -> NodeReply | None:
+        """Gives what became of an errand, or None if that is open."""
+        is_late = self._clock() >= errand.deadline  # before the look: what came in time is taken
+        told = errand.told  # before the look, too: what an inquiry overtook has been looked for since
+        for message_id in list(errand.messages):
+            heard = self._look(errand, message_id, pulls)
+            if heard is None:
+                continue
+            if heard.word is Word.ANSWER:
+                return heard.reply
+            if message_id not in errand.inquiries:
+                return self._turn(errand, heard, pulls)
+            errand.answered(message_id, heard)
+        if told is not None and not pulls.go_on(errand.messages):
+            return self._turn(errand, told, pulls)
+        if is_late and errand.told is None and not pulls.go_on(errand.messages):
+            return missing(errand.node, self._why_late(errand))
+        return None if errand.turns <= MAX_TURNS else missing(errand.node, _NOT_TAKEN)
 
-        Args:
-            message_id: of the message.
-            asked: what it asked for.
-            slow: pulls that go on beside others, by message; the one for this message comes from there and goes there.
-        """
-        pull = slow.pop(message_id, None)
-        is_new = pull is None
-        if pull is None:
-            pull = _Pull(call=Call(partial(self._pull, message_id, asked.node)), began=self._clock())
+    def _why_late(self, errand: Errand) -> str:
+        if not errand.messages and self._left.go_on(errand.node):
+            return _TOO_LATE
+        if errand.step is Step.FETCH:
+            return f"it holds its answer, which was not handed over within {errand.end - errand.due:g} s"
+        return f"no answer within {errand.seconds:g} s"
+
+    def _turn(self, errand: Errand, heard: Heard, pulls: Pulls[Heard]) -> NodeReply | None:
+        """Has the node asked for something else than before, or gives what is made of it where that was done enough."""
+        if heard.word is not Word.HELD or heard is errand.told or errand.was_fetched:
+            _logger.warning("a message to or from node %d was lost and is asked for again", errand.node)
+        pulls.forget(errand.messages)
+        return None if errand.turn(heard.word, self._clock()) else heard.reply
+
+    def _go_on(self, errands: list[Errand], pulls: Pulls[Heard]) -> None:
+        """Sends what is next, large answers being fetched from a few nodes at a time, and asks after silent ones."""
+        for errand in errands:
+            now = self._clock()
+            if errand.messages:
+                self._inquire(errand, pulls)
+                continue
+            is_in_line = errand.awaits_slot and sum(other.has_slot(now) for other in errands) >= _MAX_FETCHES
+            if is_in_line or now >= errand.deadline or self._left.go_on(errand.node):
+                continue
+            if not self._send(errand, self._content(errand)):
+                errand.turns += 1
+
+    def _content(self, errand: Errand) -> RecordDict:
+        if errand.step is Step.REQUEST:
+            return body_record(errand.make())
+        return again_record(Again(request=errand.request, is_fetched=errand.step is Step.FETCH))
+
+    def _inquire(self, errand: Errand, pulls: Pulls[Heard]) -> None:
+        """Asks a silent node what became of its request; the answer comes after that to what was sent before."""
         now = self._clock()
-        end = pull.began + _PULL_SECONDS
-        if is_new and len(slow) >= _MAX_SLOW_PULLS:
-            end = max(end, asked.deadline)
-        if now >= asked.deadline:
-            end = max(asked.deadline + _PULL_SECONDS, now + _LEAST_PULL_SECONDS)
-        if self._wait(pull.call.is_over, max(0.0, end - now)):
-            return pull.call.take()
-        if self._clock() < asked.deadline:
-            slow[message_id] = pull
-            return None
-        self._left[asked.node] = pull.call.is_over
-        return _missing(asked.node, f"its answer was still on its way after {asked.seconds:g} s")
+        if now < errand.inquire_at or now >= errand.deadline or pulls.go_on(errand.messages):
+            return
+        content = again_record(Again(request=errand.request, is_fetched=False))
+        message_id = self._push(errand.node, content, errand.deadline - now)
+        if message_id is not None:
+            errand.inquired(message_id, self._clock())
 
-    def _pull(self, message_id: str, node: int) -> NodeReply | None:
-        """Gives the reply to one message, or None if it is not there yet."""
+    def _look(self, errand: Errand, message_id: str, pulls: Pulls[Heard]) -> Heard | None:
+        """Gives what came to one message, or None if nothing is there yet."""
+        node = errand.node
+        try:
+            return pulls.look(message_id, node, errand.deadline, partial(self._pull, message_id, node))
+        except StillOnItsWay:
+            seconds = errand.seconds + errand.deadline - errand.due
+            return answer(missing(node, f"its answer was still on its way after {seconds:g} s"))
+        except Exception as error:  # the SuperLink fails, or what a node sent breaks Flower's reader
+            _logger.debug("pulling failed", exc_info=True)
+            errand.failed_pulls += 1
+            if errand.failed_pulls < _MAX_FAILED_PULLS:
+                return None
+            reply = malformed(node, f"Flower cannot read the reply ({type(error).__name__})")
+            return Heard(word=Word.GONE, reply=reply)
+
+    def _pull(self, message_id: str, node: int) -> Heard | None:
         for message in self._grid.pull_messages([message_id]):
             if message.has_error():
-                return _flower_error(node, message.error.code)
+                return flower_error(node, message.error.code)
             if (message.metadata.reply_to_message_id, message.metadata.src_node_id) != (message_id, node):
-                return _malformed(node, "Flower handed over the reply to another message")
+                return answer(malformed(node, "Flower handed over the reply to another message"))
             return self._read(node, message.content)
         return None
 
-    def _read(self, node: int, content: RecordDict) -> NodeReply:
+    def _read(self, node: int, content: RecordDict) -> Heard:
         if list(content) == [_ERROR]:
-            return _told_error(node, content[_ERROR])
+            record = content[_ERROR]
+            told = (record.get("kind"), record.get("text")) if isinstance(record, ConfigRecord) else (None, None)
+            return told_error(node, *told)
+        if list(content) == [_HELD]:
+            return Heard(word=Word.HELD, reply=missing(node, "it holds its answer and does not hand it over"))
         try:
-            return NodeReply(node=node, body=read_body(content, max_bytes=self._max_reply_bytes))
+            return answer(NodeReply(node=node, body=read_body(content, max_bytes=self._max_reply_bytes)))
         except MessageError as error:
-            return _malformed(node, str(error))
+            return answer(malformed(node, str(error)))
 
 
 def _named(clients: Mapping[int, str], reply: NodeReply) -> Reply:
     return Reply(client=clients[reply.node], body=reply.body, error_kind=reply.error_kind, error=reply.error)
-
-
-def _flower_error(node: int, code: int) -> NodeReply:
-    """What Flower reports in a node's place. Its reason may quote the node's data, so it stays unread."""
-    kind = _ERROR_NAMES.get(code, "FlowerError")
-    error = "Flower says that the node is away or its answer gone" if kind == MISSING else "the node's log says more"
-    return NodeReply(node=node, error_kind=kind, error=f"{error} (Flower's code {code})")
-
-
-def _told_error(node: int, record: object) -> NodeReply:
-    """What the node itself says went wrong, cut to one printable line."""
-    kind, text = (record.get("kind"), record.get("text")) if isinstance(record, ConfigRecord) else (None, None)
-    if not isinstance(kind, str) or not _KIND.fullmatch(kind) or not isinstance(text, str):
-        return _malformed(node, "an error was told in a form that is not ours")
-    line = "".join(mark if mark.isprintable() else " " for mark in text[:MAX_ERROR_CHARACTERS])
-    return NodeReply(node=node, error_kind=kind, error=line)
-
-
-def _missing(node: int, why: str) -> NodeReply:
-    return NodeReply(node=node, error_kind=MISSING, error=why)
-
-
-def _malformed(node: int, why: str) -> NodeReply:
-    return NodeReply(node=node, error_kind=MessageError.__name__, error=why)
