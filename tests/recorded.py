@@ -54,6 +54,7 @@ def recorded_config(folder: Path, **overrides: Any) -> Config:
             "max_new_tokens": 4,
             "samples": 4,
             "alternatives": 10,
+            "full_ranking": 0,
         },
     }
     for name, value in overrides.items():

@@ -39,6 +39,7 @@ class RoundRecord:
         epsilon: what the guarantee has cost so far, the most over clients that uploaded in some round until this one;
             None without one. With both units, that of a record.
         client_epsilon: with both units, that of a client's whole contribution; else None.
+        seeded_noise: whether the noise behind epsilon is drawn from a seed: it is none to who knows that.
         adapter_digest: of the global state after the round.
         factor_error: with LoRA's factors averaged apart: Frobenius norm of mean(BA) - mean(B)mean(A), and the same
             divided by the norm of the round's change of BA. None when exact, or when updates are sealed.
@@ -66,6 +67,7 @@ class RoundRecord:
     adapter_digest: str
     factor_error: Mapping[str, float] | None = None
     client_epsilon: float | None = None
+    seeded_noise: bool = False
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -15,7 +15,9 @@ import torch
 from confide.aggregate.travelling import Average, travelling_slots
 from confide.attacks import passes as passes_module
 from confide.attacks import token_reader
+from confide.attacks.candidates import PossibleSecrets
 from confide.attacks.decoding import DecodingScheme
+from confide.attacks.extraction.probabilistic import log_probability
 from confide.attacks.passes import Passes
 from confide.attacks.token_stats import TokenStats
 from confide.data.examples import TokenizedExample
@@ -504,3 +506,60 @@ def test_dropout_is_off_whatever_mode_the_model_is_in(model: AdaptedModel) -> No
     _assert_same(in_training.stats(adapter, EXAMPLES), stats)
     for found, expected in zip(in_training.gradients(adapter, EXAMPLES, model.layout), gradients, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def _possible(num_secrets: int = 100) -> PossibleSecrets:
+    numbers = np.array([[20 + number // 10, 20 + number % 10] for number in range(num_secrets)], np.int32)
+    return PossibleSecrets(candidate_id="canary", beginning=EXAMPLES[1].input_ids, secrets=numbers)
+
+
+@pytest.mark.parametrize("has_adapter", [True, False])
+def test_secrets_are_as_likely_as_in_whole_records(model: AdaptedModel, has_adapter: bool) -> None:
+    adapter, possible = _adapter(model) if has_adapter else None, _possible()
+    start = possible.beginning.size
+    records = [np.concatenate([possible.beginning, secret, [2]]) for secret in possible.secrets]
+    examples = [
+        TokenizedExample(record_id="", input_ids=ids.astype(np.int64), loss_mask=np.arange(ids.size) >= start)
+        for ids in records
+    ]
+    passes = Passes(model, None)
+    expected = [log_probability(one, start, start + 2) for one in passes.stats(adapter, examples)]
+    np.testing.assert_allclose(passes.secrets(adapter, possible), expected, atol=2 * TOLERANCE, rtol=0)
+
+
+def test_secrets_take_one_pass_and_none_again(model: AdaptedModel, tmp_path: Path) -> None:
+    passes, possible = Passes(model, tmp_path), _possible()
+    first = passes.secrets(_adapter(model), possible)
+    assert passes.num_passes == 1
+    assert not first.flags.writeable
+    again = Passes(_model(), tmp_path)
+    np.testing.assert_array_equal(again.secrets(_adapter(model), replace(possible, candidate_id="twin")), first)
+    assert again.num_passes == 0
+    for other in (
+        replace(possible, secrets=possible.secrets[::-1]),
+        replace(possible, beginning=possible.beginning[1:]),
+        replace(possible, secrets=possible.secrets.reshape(50, 4)),
+    ):
+        again.secrets(_adapter(model), other)
+    assert again.num_passes == 3
+    again.secrets(None, possible)
+    assert again.num_passes == 4
+
+
+def test_secrets_that_the_model_cannot_read_are_refused() -> None:
+    passes, possible = Passes(_model("tiny-gpt2"), None), _possible()
+    unknown = replace(possible, secrets=possible.secrets + 262)
+    with pytest.raises(DataError, match="record 'canary' has tokens that tiny-gpt2 does not know"):
+        passes.secrets(None, unknown)
+    long = replace(possible, beginning=np.full(1023, 7))
+    with pytest.raises(DataError, match="record 'canary' has 1025 tokens, but tiny-gpt2 has positions for 1024"):
+        passes.secrets(None, long)
+
+
+def test_secrets_under_a_model_that_gives_no_numbers_are_refused(model: AdaptedModel) -> None:
+    with pytest.raises(NonFiniteUpdateError):
+        Passes(model, None).secrets(np.full_like(_adapter(model), np.nan), _possible())
+    with torch.no_grad():
+        model.base.module.get_decoder().norm.weight.fill_(torch.inf)
+    with pytest.raises(NonFiniteLossError, match="record 'canary': a secret's log-probability is NaN or infinite"):
+        Passes(model, None).secrets(None, _possible())

@@ -136,7 +136,11 @@ def test_p_values_of_means_are_no_smaller_than_uniform(most: float | None) -> No
     assert is_uniform_or_larger(
         over_shuffles(
             40,
-            lambda labels: mean(subject_of(labels), "rouge_l", values, None, most=most).differences["held_out"].p_value,
+            lambda labels: (
+                mean(subject_of(labels), "rouge_l", values, None, most=most, most_of_each=np.ones(40))
+                .differences["held_out"]
+                .p_value
+            ),
         )
     )
 

@@ -13,7 +13,7 @@ from confide.audit.areas import area, low_end
 from confide.audit.judging import Found, Subject, judge
 from confide.audit.outcomes import RecordOutcomes, keep_outcomes
 from confide.audit.rates import mean, rate
-from confide.audit.results import AuditResults, Outcomes
+from confide.audit.results import AuditResults, Outcomes, Ranks
 from confide.audit.statistics import auc_value
 from tests.report.audits import audit, measure
 
@@ -46,7 +46,7 @@ def test_a_rates_number_comes_back_from_its_outcomes() -> None:
 @pytest.mark.parametrize("is_share", [True, False])
 def test_a_means_number_comes_back_up_to_rounding(is_share: bool) -> None:
     values = RNG.random(40) * 1e-3
-    found = mean(SUBJECT, "rouge_l", values, None, most=1.0 if is_share else None)
+    found = mean(SUBJECT, "rouge_l", values, None, most=1.0 if is_share else None, most_of_each=np.ones(40))
     kept = _kept(found)
     assert kept.kind == ("share" if is_share else "number")
     assert np.mean(kept.members) == pytest.approx(found.members.value, rel=5e-4)  # half a step of the fourth digit
@@ -142,6 +142,21 @@ def test_results_without_outcomes_can_still_be_read() -> None:
     del old["asked"], old["measures"][0]["outcomes"], old["measures"][0]["caveat"]
     (read,) = AuditResults.model_validate(old).measures
     assert read.outcomes is None
+
+
+def test_ranks_read_back_and_results_from_before_there_were_any_have_none() -> None:
+    exposures = SUBJECT.outcomes("number", RNG.random(40))
+    assert exposures is not None
+    asked, (kept,) = keep_outcomes([replace(exposures, ranks=Ranks(fewest=4, most=900))], b"data")
+    results = audit(asked=asked, measures=[measure(family="exposure").model_copy(update={"outcomes": kept})])
+    written = json.loads(results.to_json())
+    assert written["measures"][0]["outcomes"]["ranks"] == {"fewest": 4, "most": 900}
+    assert AuditResults.model_validate(written) == results
+    del written["measures"][0]["outcomes"]["ranks"]
+    (old,) = AuditResults.model_validate(written).measures
+    assert old.outcomes is not None
+    assert old.outcomes.ranks is None
+    assert old.outcomes.members == written["measures"][0]["outcomes"]["members"]
 
 
 def test_outcomes_of_other_records_than_listed_are_refused() -> None:

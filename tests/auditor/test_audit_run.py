@@ -164,6 +164,16 @@ def test_only_what_is_asked_for_is_done(copy: Path) -> None:
     assert found.settings["attackers"] == "east, south"
 
 
+def test_secrets_are_ranked_among_all_of_their_form_where_the_configuration_says_so(run: Path) -> None:
+    """That takes long; here is only what would be asked."""
+    for most, are_all in ((9_999, True), (9_000, False)):
+        audited = open_run(run, AuditRequest(settings=(f"audit.full_ranking={most}",)), progress=lambda _: None)
+        (population,) = (one for one in audited.case.populations if one.name == "personal")
+        assert 9_000 < population.num_possible <= 9_999  # without what belongs to another canary
+        assert len(population.every_secret) == are_all * len(population.candidates)
+        assert bool(population.alternatives) != are_all
+
+
 def test_clients_that_work_together_attack_updates_and_with_one_other_client_know_its_update(copy: Path) -> None:
     found = audit_run(copy, AuditRequest(views=("coalition",), attacks=("updates",)))
     assert families(found) == {("coalition", "updates")}

@@ -12,18 +12,25 @@ from confide.auditor.reader import Reader, learnt_text, lowered, with_secret
 from confide.build import build_model
 from confide.canaries.coins import flip_coins
 from confide.canaries.plan import Coin
+from confide.canaries.secret_space import SecretSpace
 from confide.canaries.settings import CanarySettings
 from confide.config.load import parse_config
 from confide.data.examples import Chat, ChatMessage, ClientRecords, Instruction, Record, Text
 from confide.data.templates import make_template
+from confide.model.lora import AdaptedModel
+from tests.auditor.test_views import FORBIDDEN, reachable
 from tests.recorded import words
 
 MAX_TOKENS = 160
 
 
 @pytest.fixture(scope="module")
-def reader() -> Reader:
-    model = build_model(parse_config({"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}))
+def model() -> AdaptedModel:
+    return build_model(parse_config({"model": {"base": "tiny-llama"}, "data": {"source": "clinics"}}))
+
+
+@pytest.fixture(scope="module")
+def reader(model: AdaptedModel) -> Reader:
     return Reader(model, make_template("plain", model.tokenizer), MAX_TOKENS)
 
 
@@ -127,6 +134,77 @@ def test_planted_secrets_are_found_and_ranked_among_others_of_their_form(reader:
             assert same[:start].all()
             assert same[stop:].all()
             assert not same[start:stop].all()
+
+
+DIGITS = tuple("0123456789")
+CODES = SecretSpace(parts=(("7-",), DIGITS, DIGITS), taken=("7-00", "7-42"))
+
+
+def planted(item_id: str, secret: str = "7-42", **changes: Any) -> Coin:
+    """One of `CODES` in the middle of what is learnt."""
+    made = record(item_id, response=f"Call {secret} at noon.")
+    return coin(item_id, kind="personal", secret=secret, records=(made,), **changes)
+
+
+def test_where_there_are_few_possible_secrets_all_are_taken_as_tokens(reader: Reader) -> None:
+    coins = [planted("a"), planted("b", included=False)]
+    secrets = Secrets(spaces={"personal": CODES}, num_alternatives=10, full_ranking=99)
+    (population,) = case_of(coins, reader, secrets=secrets).populations
+    assert population.has_secrets
+    assert population.alternatives == {}
+    assert population.num_possible == 99  # all of a hundred but one that is taken
+    for candidate in population.candidates:
+        possible = population.every_secret[candidate.candidate_id]()
+        assert possible is population.every_secret[candidate.candidate_id]()  # made once
+        assert possible.candidate_id == candidate.candidate_id
+        assert possible.beginning.tolist() == candidate.example.input_ids[: candidate.secret_start].tolist()
+        made = [planted("a", secret).records[0] for secret in ("7-42", *CODES)]
+        texts = [one.input_ids.tolist() for one in reader.examples(made)]
+        start, stop = candidate.secret_start, candidate.secret_stop
+        assert possible.secrets.tolist() == [ids[start:stop] for ids in texts]
+        assert possible.secrets.dtype == np.int32
+        assert not [one for one in reachable([possible]) if isinstance(one, FORBIDDEN)]  # attacks get it
+
+
+def test_one_possible_secret_too_many_makes_a_sample(reader: Reader) -> None:
+    secrets = Secrets(spaces={"personal": CODES}, num_alternatives=10, full_ranking=98)
+    (population,) = case_of([planted("a"), planted("b", included=False)], reader, secrets=secrets).populations
+    assert population.every_secret == {}
+    assert {len(others) for others in population.alternatives.values()} == {10}
+
+
+def test_secrets_that_cannot_be_compared_are_left_out(reader: Reader) -> None:
+    """Longer ones; and all where a record has its secret in two places."""
+    made = planted("a")
+    candidate = reader.candidate("a", made.records[0], "north", "7-42")
+    assert candidate is not None
+    others = ["7-43", "7-430", "", "7-4é", "8-00"]
+    possible = reader.possible_secrets(candidate, made.records[0], "7-42", others)
+    kept = [reader.examples([planted("a", other).records[0]])[0].input_ids for other in ("7-42", "7-43", "8-00")]
+    start, stop = candidate.secret_start, candidate.secret_stop
+    assert possible.secrets.tolist() == [ids[start:stop].tolist() for ids in kept]
+    twice = record("twice", response="Call 7-42, yes, 7-42.")
+    candidate = reader.candidate("twice", twice, "north", "7-42")
+    assert candidate is not None
+    assert len(reader.possible_secrets(candidate, twice, "7-42", others).secrets) == 1
+    with pytest.raises(ValueError, match="candidate c has no secret to rank"):
+        reader.possible_secrets(replace(candidate, candidate_id="c", secret_start=None), twice, "7-42", [])
+
+
+@pytest.mark.parametrize("max_tokens", [160, 10, 9])
+def test_where_the_bound_on_tokens_falls_does_not_change_what_a_secret_is_compared_with(
+    model: AdaptedModel, max_tokens: int
+) -> None:
+    """Also right behind the secret, where of a longer one as many tokens are left."""
+    made = Record(record_id="a", content=Text(text="Call 7-42 at noon."))
+    cut = Reader(model, make_template("plain", model.tokenizer), max_tokens)
+    candidate = cut.candidate("a", made, "north", "7-42")
+    assert candidate is not None
+    assert candidate.example.num_tokens == min(19, max_tokens)  # a token a character, and the end
+    assert (candidate.secret_start, candidate.secret_stop) == (5, 9)
+    possible = cut.possible_secrets(candidate, made, "7-42", ["7-43", "7-430", "7-4305", "7-4", "8-00"])
+    tokens = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("7-42", "7-43", "8-00")]
+    assert possible.secrets.tolist() == tokens
 
 
 def test_passive_questions_are_training_rows_that_were_read_against_held_out_rows_that_repeat_none(

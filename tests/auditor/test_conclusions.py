@@ -71,6 +71,20 @@ def test_a_coalition_larger_than_a_clients_claim_covers_is_not_compared_with_it(
     assert {one.view for one in bounds} == {"client", "coalition"}
     assert {one.view for one in bounds if one.claimed is not None} == compared
     assert {one.view for one in bounds if one.verdict == "above the claim"} == compared
+    assert {one.view for one in bounds if "(privacy.coalition)" in one.note} == {"client", "coalition"} - compared
+
+
+@pytest.mark.parametrize(("seeded", "compared"), [(False, {"client", "server", "sealed-server"}), (True, {"client"})])
+def test_nothing_is_claimed_against_a_server_that_chose_the_seed_of_the_noise(
+    seeded: bool, compared: set[str], audited: Audited, tmp_path: Path
+) -> None:
+    views: tuple[ViewKind, ...] = ("client", "server", "sealed-server")
+    claim = Claim(unit="example", epsilon=1.0, delta=DELTA, seeded_noise=seeded)
+    bounds = concluded(audited, tmp_path, *[told(view, mu=4.0) for view in views], claim=claim)
+    assert {one.view for one in bounds} == set(views)
+    assert {one.view for one in bounds if one.claimed is not None} == compared
+    assert {one.view for one in bounds if one.verdict == "above the claim"} == compared
+    assert {one.view for one in bounds if "The server chose the seed" in one.note} == set(views) - compared
 
 
 def test_bounds_on_records_leave_their_share_to_canary_clients_that_are_compared(

@@ -87,6 +87,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditResults]:
                 "max_new_tokens": 12,
                 "samples": 4,
                 "alternatives": 30,
+                "full_ranking": 0,
             },
         }
     )

@@ -30,8 +30,9 @@ from confide.build import build_model
 from confide.config.load import parse_config
 from confide.errors import NonFiniteLossError, RunDirectoryError, UsageError
 from confide.model.lora import AdaptedModel
-from confide.train.local import LocalResult, LocalSettings, LocalTrainer
+from confide.train.local import LocalSettings, LocalTrainer
 from confide.train.optimizer import OptimizerSettings
+from confide.train.outcome import LocalResult
 from tests.audit.overtrained import NAMES, make_candidate, make_model, start_vector
 from tests.auditor.conftest import say_nothing
 

@@ -45,6 +45,14 @@ def test_a_planted_token_is_one_token_with_its_own_id(make_bpe: TokenizerMaker, 
     assert token_id not in usual_ids  # what templates do with control tokens in data, and why there is `let_through`
 
 
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_many_records_with_planted_tokens_read_as_each_alone(make_bpe: TokenizerMaker, template: str) -> None:
+    made = make_template(template, let_through(make_bpe(RESERVED), RESERVED))
+    records = [RECORD, *(add_token(RECORD, token) for token in RESERVED[:3])]
+    assert made.encode_all(records) == [made.encode(record) for record in records]
+    assert made.encode_all([RECORD]) == [made.encode(RECORD)]
+
+
 def test_a_planted_token_in_plain_text_is_one_token(metaspace: PreTrainedTokenizerBase) -> None:
     planted = add_token(Record(record_id="r", content=Text(text="the number is")), "<unused5>")
     ids, mask = make_template("plain", let_through(metaspace, ["<unused5>"])).encode(planted)

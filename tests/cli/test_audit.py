@@ -300,7 +300,7 @@ def test_an_audit_of_fewer_records_keeps_the_one_before_and_says_so(
         kept.unlink()
     confide("audit", mine, *QUICK)
     now = read_results(mine)
-    # As if the audit before had asked about one record more, and had drawn one text more.
+    # As if the audit before had asked about one record more, had drawn one text more, or had ranked among all.
     measures = [
         one.model_copy(update={"members": one.members.model_copy(update={"num": one.members.num + (place == 0)})})
         for place, one in enumerate(now.measures)
@@ -308,6 +308,10 @@ def test_an_audit_of_fewer_records_keeps_the_one_before_and_says_so(
     more = [
         (now.model_copy(update={"measures": measures}), "has 1 number of more records"),
         (now.model_copy(update={"settings": {**now.settings, "samples": 5}}), "was made with more samples"),
+        (
+            now.model_copy(update={"settings": {**now.settings, "full_ranking": 9}}),
+            "was made with a larger full_ranking",
+        ),
     ]
     for number, (before, said) in enumerate(more, start=1):
         results_path(mine).write_text(before.to_json())

@@ -17,6 +17,7 @@ from confide.cli.audit import read_results
 from confide.cli.main import run as run_cli
 from confide.config.load import dump_toml
 from confide.config.schema import Config
+from confide.privacy.randomness import SEEDED_MEANS
 from confide.run import RunDirectory
 from tests.recorded import recorded_config
 
@@ -121,19 +122,23 @@ def test_a_study_of_usefulness_trains_measures_and_draws(
 ) -> None:
     config = recorded_config(tmp_path, federation__rounds=1, train__local_epochs=1, audit__record=False)
     path = tmp_path / "study.toml"
-    variants = 'plain = []\nrow = ["privacy.unit=example", "privacy.target_epsilon=8", "privacy.delta=1e-3"]'
+    private = '"privacy.unit=example", "privacy.target_epsilon=8", "privacy.delta=1e-3"'
+    variants = f'plain = []\nrow = [{private}]\nseeded = [{private}, "privacy.randomness=seeded"]'
     path.write_text(f"[study]\nutility = true\nseeds = [0, 1]\n[study.variants]\n{variants}\n" + dump_toml(config))
     runs = tmp_path / "runs"
     assert confide(monkeypatch, "study", path, "--no-train") == 2
     assert "variant plain was not trained yet" in capsys.readouterr().err
     assert confide(monkeypatch, "study", path) == 0
-    plain, row = rows_of(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    plain, row, seeded = rows_of(out)
     assert (plain[0], plain[2], row[0]) == ("plain", "no guarantee", "row")
+    assert seeded[2] == f"{row[2]} (seeded noise)"
+    assert f"Note: {SEEDED_MEANS}." in out.splitlines()
     assert 7.5 < float(row[2]) <= 8.0
     assert (plain[5], row[5]) == ("2", "2")
     assert (runs / "recorded.svg").read_text().startswith("<svg")
     assert sorted(run.name for run in runs.glob("recorded-*")) == [
-        *("recorded-plain-seed0", "recorded-plain-seed1", "recorded-row-seed0", "recorded-row-seed1"),
+        f"recorded-{name}-seed{seed}" for name in ("plain", "row", "seeded") for seed in (0, 1)
     ]
     measured = json.loads((runs / "recorded-plain-seed1" / "utility.json").read_text())
     evaluation, base = measure_utility(runs / "recorded-plain-seed1")
@@ -141,7 +146,7 @@ def test_a_study_of_usefulness_trains_measures_and_draws(
     assert measured["loss"] != measured["base_loss"]
     shutil.rmtree(runs / "recorded-row-seed1")
     assert confide(monkeypatch, "study", path, "--no-train") == 0
-    plain, row = rows_of(capsys.readouterr().out)
+    plain, row, _ = rows_of(capsys.readouterr().out)
     assert (plain[5], row[5]) == ("2", "1")  # what is there is shown, and how much that is
 
 

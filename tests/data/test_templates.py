@@ -99,10 +99,25 @@ def test_a_text_is_learnt_whole_and_never_wrapped(
     record = Record(record_id="r", content=Text(text=text))
     ids, mask = template.encode(record)
     opening = template.prompt(record)
-    assert opening == ([tokenizer("", add_special_tokens=True)["input_ids"][0]] if kind == "metaspace" else [])  # type: ignore[call-arg]
+    with_opening = tokenizer("", add_special_tokens=True, split_special_tokens=False, verbose=False)["input_ids"]
+    assert opening == (with_opening[:1] if kind == "metaspace" else [])
     words = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     assert ids == [*opening, *words, tokenizer.eos_token_id]
     assert mask == [False] + [True] * (len(ids) - 1)
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+@settings(max_examples=30, deadline=None)
+@given(asked=TEXTS, told=st.lists(TEXTS, max_size=4))
+def test_many_records_at_once_read_as_each_alone(
+    tokenizers: dict[str, Tokenizer], name: str, kind: str, asked: str, told: list[str]
+) -> None:
+    template = make_template(name, tokenizers[kind])
+    records = [instruction(asked, text) for text in told]
+    records += [Record(record_id="r", content=Text(text=text)) for text in told]
+    if name not in ("alpaca", "plain"):
+        records += [chat(("user", asked), ("assistant", text), ("user", asked), ("assistant", asked)) for text in told]
+    assert template.encode_all(records) == [template.encode(record) for record in records]
 
 
 @pytest.mark.parametrize("name", ["chat", "vicuna", "auto"])

@@ -10,7 +10,7 @@ from transformers.cache_utils import (
     StaticLayer,
 )
 
-from confide.model.kept_tokens import keeps_each_token
+from confide.model.kept_tokens import keeps_each_token, shortest_window
 
 
 def cache_of(*layers: CacheLayerMixin) -> DynamicCache:
@@ -35,3 +35,9 @@ def test_one_layer_that_keeps_something_else_is_one_too_many(place: int) -> None
 def test_what_is_no_cache_is_not_read_on_from() -> None:
     assert not keeps_each_token(None)
     assert not keeps_each_token(((),))
+
+
+def test_the_layer_that_looks_back_least_far_counts() -> None:
+    windows = [DynamicSlidingWindowLayer(sliding_window=size) for size in (9, 4)]
+    assert shortest_window(cache_of(DynamicLayer(), *windows)) == 4
+    assert shortest_window(cache_of(DynamicLayer())) is None

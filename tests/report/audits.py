@@ -17,7 +17,9 @@ from confide.audit.results import (
     Number,
     Outcomes,
     Point,
+    Ranks,
     RunFacts,
+    Setting,
     Verdict,
     ViewKind,
 )
@@ -335,6 +337,25 @@ def paired_audits(num: int = 20) -> tuple[AuditResults, AuditResults]:
         ]
         found.append(audit(run=facts(name=name), measures=measures, asked=asked))
     return found[0], found[1]
+
+
+def ranked_audit(bits: float, ranks: Ranks | None, *, num: int = 20, **settings: Setting) -> AuditResults:
+    """Gives results of a run in which every secret that went in has so many bits of exposure, and none of the others.
+
+    Args:
+        bits: of the members.
+        ranks: among how many values they stand; None as in results of earlier versions.
+        num: members, and as many others.
+        **settings: of the audit.
+    """
+    members: list[Number] = [bits + place % 3 / 8 for place in range(num)]
+    found = measure("client", "exposure", attack="rank", code="E10", metric="exposure", members=estimate(bits, num=num))
+    outcomes = Outcomes(asked="all", kind="number", members=members, others=[0] * num, base=[0] * num, ranks=ranks)
+    return audit(
+        measures=[found.model_copy(update={"outcomes": outcomes})],
+        asked={"all": Asked(members=list(range(num)), others=list(range(num, 2 * num)))},
+        settings=settings,
+    )
 
 
 def paper_curves(power: float = 1.0) -> list[Curve]:

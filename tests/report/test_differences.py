@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from confide.audit.results import Asked, Estimate
+from confide.audit.results import Asked, AuditResults, Estimate, Ranks
 from confide.audit.statistics import holm
-from confide.report.differences import compare, difference, other_records
+from confide.report.differences import Change, compare, difference, notes_on_changes, other_ranks, other_records
 from confide.report.pairing import paired
-from tests.report.audits import audit, estimate, measure, paired_audits
+from tests.report.audits import audit, estimate, measure, paired_audits, ranked_audit
 
 
 def _wilson(count: int, num: int) -> Estimate:
@@ -144,3 +144,55 @@ def test_half_of_either_runs_records_make_them_the_same() -> None:
         keys = [*range(num_shared), *range(1000, 1040 - num_shared)]
         later = first.model_copy(update={"asked": {"all": Asked(members=keys[::2], others=keys[1::2])}})
         assert bool(other_records([first, later], ["a", "b"])) == is_said
+
+
+def _change(first: AuditResults, later: AuditResults) -> Change | None:
+    """Of the one measure that both have."""
+    (row,) = compare([first, later])
+    assert None not in row.measures
+    return row.changes[0]
+
+
+def test_exposures_among_other_numbers_of_values_are_not_compared_and_it_is_said() -> None:
+    """The same model and records: 5 bits among 32 values are all there is, and so are 9.81 among 900."""
+    few, many = ranked_audit(4.7, Ranks(fewest=32, most=32)), ranked_audit(9.5, Ranks(fewest=900, most=900))
+    assert _change(few, many) is None
+    assert _change(many, few) is None
+    (said,) = other_ranks([few, few, many], ["a", "b", "c"])
+    assert said.startswith(
+        "c ranked planted secrets among other numbers of values than a (E10 rank, planted personal data: 900 against "
+        "32). Exposure goes no further than that, so no change of it from a is given."
+    )
+    assert notes_on_changes([few, few, many], ["a", "b", "c"]) == [said]
+    change = _change(many, ranked_audit(9.0, Ranks(fewest=900, most=900)))
+    assert change is not None
+    assert change.is_paired
+    assert change.members.value == pytest.approx(-0.5)
+
+
+def test_a_secret_with_fewer_values_than_the_others_makes_another_range() -> None:
+    alike, mixed = ranked_audit(5.0, Ranks(fewest=900, most=900)), ranked_audit(5.0, Ranks(fewest=4, most=900))
+    assert _change(alike, mixed) is None
+    (said,) = other_ranks([alike, mixed], ["a", "b"])
+    assert "4 to 900 against 900" in said
+    assert _change(mixed, mixed) is not None
+    # Settings that differ where the values do not, as a larger bound on a smaller form, change nothing.
+    assert _change(mixed, mixed.model_copy(update={"settings": {"full_ranking": 9}})) is not None
+
+
+@pytest.mark.parametrize("known", [None, Ranks(fewest=32, most=32)])
+def test_exposures_of_earlier_versions_are_compared_only_if_ranked_under_the_same_settings(known: Ranks | None) -> None:
+    old = ranked_audit(4.0, None, full_ranking=0, alternatives=31)
+    assert _change(old, ranked_audit(4.5, known, full_ranking=0, alternatives=31)) is not None
+    for settings in ({"full_ranking": 900, "alternatives": 31}, {"full_ranking": 0, "alternatives": 64}, {}):
+        later = ranked_audit(4.5, known, **settings)
+        assert _change(old, later) is None
+        (said,) = other_ranks([old, later], ["a", "b"])
+        assert said.startswith("b is not known to have ranked planted secrets among as many values as a. ")
+
+
+def test_what_is_no_exposure_is_compared_however_secrets_were_ranked() -> None:
+    first, second = paired_audits()
+    second = second.model_copy(update={"settings": {**second.settings, "full_ranking": 9}})
+    assert all(row.changes[0] is not None for row in compare([first, second]))
+    assert notes_on_changes([first, second], ["a", "b"]) == []

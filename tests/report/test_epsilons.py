@@ -4,6 +4,7 @@ import pytest
 
 from confide.audit.epsilon_bounds import Claim, EpsilonBound
 from confide.audit.results import AuditResults
+from confide.privacy.randomness import SEEDED_MEANS
 from confide.report.advice import advice
 from confide.report.claims import METHODS, epsilon_sentence, false_claim
 from confide.report.epsilons import epsilon_figures, epsilon_table
@@ -113,6 +114,41 @@ def test_of_two_claims_a_figure_draws_both_whether_bounds_are_about_them_or_not(
     assert "4.00 claimed for one record and 7.50 claimed for one client" in figure.description
 
 
+def seeded(results: AuditResults) -> AuditResults:
+    """The same of a run whose noise is from a seed, with one epsilon or two."""
+    before = results.run.claim or Claim(unit="example", epsilon=4.0, delta=1e-5)
+    claims = {"claim": before.model_copy(update={"seeded_noise": True})}
+    if results.run.client_claim is not None:
+        claims["client_claim"] = results.run.client_claim.model_copy(update={"seeded_noise": True})
+    return results.model_copy(update={"run": results.run.model_copy(update=claims)})
+
+
+@pytest.mark.parametrize(("bound", "words"), [(WITHIN, "claimed 4.00 for one record"), (ABOVE, "claims 4.00 at most")])
+def test_seeded_noise_is_named_beside_a_claimed_epsilon(bound: EpsilonBound, words: str) -> None:
+    results = with_bounds(bound)
+    said, said_seeded = epsilon_sentence(results), epsilon_sentence(seeded(results))
+    assert f"{words} ({SEEDED_MEANS})" in said_seeded
+    assert said == said_seeded.replace(f" ({SEEDED_MEANS})", "")
+    (figure,) = epsilon_figures(seeded(results))
+    assert figure.legend[-1].name == "claimed for one record (seeded noise)"
+    assert "4.00 claimed for one record (seeded noise)" in figure.description
+    tables = [epsilon_table(seeded(results)), figure.table]
+    assert [table.rows[0][table.columns.index("Claimed")].text for table in tables] == ["4.00 (seeded noise)"] * 2
+    assert SEEDED_MEANS in render_report([seeded(results)])
+    assert "eeded noise" not in render_report([results])
+
+
+def test_a_server_that_chose_the_seed_has_no_claim_beside_its_bounds() -> None:
+    of_server = epsilon_bound(view="server", claimed=None, verdict="no claim")
+    results = seeded(with_both_claims(of_server))
+    assert epsilon_sentence(results).startswith(f"Epsilon: no claim of the run covers this ({SEEDED_MEANS}); ")
+    (figure,) = epsilon_figures(results)
+    assert "with what the run claims (nothing)" in figure.description
+    assert "7.50" in epsilon_figures(with_both_claims(of_server))[0].description
+    (row,) = epsilon_table(results).rows
+    assert "seeded" not in " ".join(cell.text for cell in row)
+
+
 def test_no_clients_claim_is_drawn_against_a_coalition_that_it_may_not_cover() -> None:
     (figure,) = epsilon_figures(with_both_claims(WITHIN.model_copy(update={"view": "coalition"})))
     assert "7.50" not in figure.description
@@ -144,3 +180,18 @@ def test_results_with_claim_and_bounds_read_back_as_they_were() -> None:
     results = with_bounds(WITHIN, ABOVE)
     results = results.model_copy(update={"run": results.run.model_copy(update={"claim": claim})})
     assert AuditResults.model_validate_json(results.to_json()) == results
+    assert AuditResults.model_validate_json(seeded(results).to_json()) == seeded(results)
+
+
+def test_a_claim_from_before_seeded_noise_was_said_is_read_as_one_without() -> None:
+    old = json.loads(seeded(with_bounds(WITHIN)).to_json())
+    del old["run"]["claim"]["seeded_noise"]
+    claim = AuditResults.model_validate(old).run.claim
+    assert claim == Claim(unit="example", epsilon=4.0, delta=1e-5, seeded_noise=False)
+
+
+def test_what_follows_for_a_record_rests_on_the_same_noise() -> None:
+    for seeded_noise in (False, True):
+        of_record = Claim(unit="client", epsilon=1.0, delta=1e-5, seeded_noise=seeded_noise).of_a_record()
+        assert of_record is not None
+        assert (of_record.unit, of_record.epsilon, of_record.seeded_noise) == ("example", 2.0, seeded_noise)

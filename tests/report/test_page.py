@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from confide.audit.results import Asked, AuditResults, ViewKind
+from confide.audit.results import Asked, AuditResults, Ranks, ViewKind
 from confide.errors import StorageError, UsageError
 from confide.report.page import render_report, write_report
 from confide.report.wording import VERDICTS, counted
@@ -27,6 +27,7 @@ from tests.report.audits import (
     memorised,
     paired_audits,
     passive_audit,
+    ranked_audit,
     study_audits,
 )
 
@@ -128,6 +129,15 @@ def test_runs_on_other_records_are_said_to_be_where_they_are_compared() -> None:
     sentence = "kl was not asked about the same records as plain (0 of 2 records)"
     assert sentence in render_report([first, elsewhere])
     assert "the same records as" not in render_report([first, second])
+
+
+def test_exposures_that_are_not_compared_are_said_to_be_where_runs_are_compared() -> None:
+    few, many = ranked_audit(4.7, Ranks(fewest=32, most=32)), ranked_audit(9.5, Ranks(fewest=900, most=900))
+    page = render_report([few, many])
+    assert "ranked planted secrets among other numbers of values than" in page
+    assert "change: " not in page
+    assert "other numbers of values than" not in render_report([few, few])
+    assert "change: " in render_report([few, few])
 
 
 def test_a_page_without_findings_never_uses_the_word() -> None:

@@ -2,12 +2,12 @@ import re
 
 import pytest
 
-from confide.audit.results import Estimate
+from confide.audit.results import Estimate, Ranks
 from confide.errors import UsageError
 from confide.report.differences import compare
 from confide.report.study import curve_markdown, measures_markdown
 from confide.report.wording import interval, number
-from tests.report.audits import audit, estimate, facts, leak, leaking_audit, line, measure, paired_audits
+from tests.report.audits import audit, estimate, facts, leak, leaking_audit, line, measure, paired_audits, ranked_audit
 
 EXACT = "client.extraction.greedy.personal.exact"
 
@@ -46,6 +46,13 @@ def test_a_measure_that_one_run_lacks_is_said_to_be_missing() -> None:
     first, second = paired_audits()
     table = measures_markdown([first, second.model_copy(update={"measures": []})], ["plain", "kl"], [EXACT])
     assert cells(table)[2][2] == "not measured"
+
+
+def test_exposures_among_other_numbers_of_values_have_no_change() -> None:
+    few, many = (ranked_audit(bits, Ranks(fewest=num, most=num)) for bits, num in ((4.7, 32), (9.5, 900)))
+    key = few.measures[0].key
+    assert "change" not in measures_markdown([few, many], ["few", "many"], [key])
+    assert "change: " in measures_markdown([few, few], ["few", "again"], [key])
 
 
 def test_a_measure_that_no_run_has_is_an_error_that_names_those_there_are() -> None:

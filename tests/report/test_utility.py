@@ -1,10 +1,12 @@
 """Usefulness by variant: a table and a picture that say the same."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
+from confide.privacy.randomness import SEEDED_MEANS
 from confide.report.utility import VariantUtility, utility_markdown, utility_svg
 
 PLAIN = VariantUtility(
@@ -20,6 +22,14 @@ def test_a_row_tells_what_is_hidden_what_it_cost_and_what_is_left() -> None:
         "| none | nothing | no guarantee | 2.10 [2.00, 2.20] | -0.950 [-1.00, -0.900] | 2 |"
     )
     assert lines[3] == "| <both> | one row and one client | 8.00; of a client 3.50 | 9.00 | 6.00 | 1 |"
+
+
+def test_an_epsilon_of_seeded_noise_is_called_that_and_below_it_stands_what_it_means() -> None:
+    lines = utility_markdown([PLAIN, replace(BOTH, seeded_noise=True), BOTH]).splitlines()
+    assert "| 8.00; of a client 3.50 (seeded noise) |" in lines[3]
+    assert "| 8.00; of a client 3.50 |" in lines[4]
+    assert lines[5:] == ["", f"Note: {SEEDED_MEANS}."]
+    assert "seed" not in utility_markdown([PLAIN, BOTH]).replace("| seeds |", "")
 
 
 def test_a_higher_loss_is_drawn_higher_on_a_logarithmic_axis() -> None:

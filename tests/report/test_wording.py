@@ -115,6 +115,9 @@ def test_more_records_are_needed_than_there_are() -> None:
 
 def test_too_few_records_always_come_with_a_number() -> None:
     assert need(too_few()) == "at least 1,000 records that were not trained on are needed"
+    assert need(too_few(note="such controls about 22 of each are needed.")) == (
+        "about 22 records that were trained on and as many others are needed"
+    )
     assert need(too_few(note="8 members; to find an AUC of 0.75, 20 of each are needed.")) == (
         "at least 20 records that were trained on and as many others are needed"
     )

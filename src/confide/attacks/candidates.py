@@ -1,6 +1,9 @@
 """What an attacker asks about: records with their tokens, without the answer whether they were trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from confide.data.examples import TokenizedExample
 
@@ -26,3 +29,18 @@ class Candidate:
     owner: str
     secret_start: int | None = None
     secret_stop: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PossibleSecrets:
+    """All that a candidate's planted secret could have been, as tokens in its place.
+
+    Attributes:
+        candidate_id: whose.
+        beginning: the record's tokens before the secret, shape (num_before,), int64, at least one.
+        secrets: shape (num_secrets, num_tokens), int32, no dimension empty; the candidate's own comes first.
+    """
+
+    candidate_id: str
+    beginning: npt.NDArray[np.int64] = field(repr=False)
+    secrets: npt.NDArray[np.int32] = field(repr=False)

@@ -39,6 +39,12 @@ def record_key(token_ids: TokenIds) -> bytes:
     return _digest("record", _bytes_of(token_ids))
 
 
+def secrets_key(beginning: npt.NDArray[np.int64], secrets: npt.NDArray[np.int32]) -> bytes:
+    """Gives the SHA-256 of some secrets' tokens, in their order, and of those before them."""
+    shape = json.dumps(secrets.shape).encode()
+    return _digest("secrets", _bytes_of(beginning), shape, np.ascontiguousarray(secrets, "<i4").tobytes())
+
+
 def answer_key(
     prompt: TokenIds,
     number: int,

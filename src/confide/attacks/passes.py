@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from confide.attacks.candidates import PossibleSecrets
 from confide.attacks.decoding import DecodingScheme
 from confide.attacks.extraction.two_model import Amplification, complete_with_two
 from confide.attacks.kept_answers import kept_answers
-from confide.attacks.pass_keys import amplified_key, answer_key, model_digest, record_key, scheme_column
+from confide.attacks.pass_keys import amplified_key, answer_key, model_digest, record_key, scheme_column, secrets_key
 from confide.attacks.pass_store import Entry, PassStore
-from confide.attacks.readable import check_finite, check_prompts, check_records, not_finite
+from confide.attacks.readable import check_finite, check_prompts, check_records, check_secrets, not_finite
+from confide.attacks.secret_reader import SecretReader
 from confide.attacks.token_reader import TokenReader
 from confide.attacks.token_stats import TokenStats
 from confide.data.batches import collate
@@ -34,6 +37,7 @@ from confide.update import Layout, Vector
 Item = TypeVar("Item")
 Prompts = Sequence[Sequence[int]]
 
+_SECRETS = "logp of secrets"
 _RECORDS_PER_PART = 256  # what an interrupted audit loses at most
 
 
@@ -56,7 +60,7 @@ class Passes:
         model: as given.
         end_token_ids: an answer ends before any of these: what the model's tokenizer or its generation settings name as
             an end.
-        num_passes: how many records, prompts and gradients have really been computed by this object.
+        num_passes: how many records, prompts, sets of secrets and gradients have really been computed by this object.
 
     Raises:
         ValueError: `batch_size` is below 1, or two schemes have one name.
@@ -83,6 +87,7 @@ class Passes:
         self._names = {scheme.name: scheme_column(scheme) for scheme in schemes}
         self._scorer = TargetScorer(model.module)
         self._reader = TokenReader(self._scorer, model, self._schemes, batch_size)
+        self._secret_reader = SecretReader(self._scorer, model, batch_size)
         self._pad_id = pad_token_id(model.tokenizer)
 
     def stats(self, adapter: Vector | None, examples: Sequence[TokenizedExample]) -> list[TokenStats]:
@@ -117,6 +122,32 @@ class Passes:
         return [
             self._as_stats(self._store.find(model, key), example) for key, example in zip(keys, examples, strict=True)
         ]
+
+    def secrets(self, adapter: Vector | None, possible: PossibleSecrets) -> npt.NDArray[np.float64]:
+        """Gives the log-probability that a model puts each of some secrets in a record's place for one.
+
+        As `log_probability` of the whole records' `stats`, up to float rounding, with far less to read.
+
+        Args:
+            adapter: of the model's layout; None for the base model.
+            possible: the secrets.
+
+        Returns:
+            Nats, <= 0, in the secrets' order, shape (num_secrets,); cannot be written to.
+
+        Raises:
+            LayoutMismatchError, DataError, NonFiniteUpdateError, NonFiniteLossError: as `stats`.
+        """
+        check_secrets(self.model, possible)
+        model, key = model_digest(self.model, adapter), secrets_key(possible.beginning, possible.secrets)
+        if not self._store.find(model, key):
+            with self._holding(adapter), evaluation_mode(self.model.module):
+                found = self._secret_reader.read(possible.beginning, possible.secrets)
+            self.num_passes += 1
+            if not np.isfinite(found).all():
+                raise NonFiniteLossError(not_finite(possible.candidate_id, "a secret's log-probability"))
+            self._store.add(model, {key: {_SECRETS: found}})
+        return self._store.find(model, key)[_SECRETS]
 
     def generate(
         self,
@@ -266,14 +297,14 @@ class Passes:
         gradient: Vector = torch.cat([piece.reshape(-1) for piece in pieces]).float().cpu().numpy()
         self.num_passes += 1
         if not np.isfinite(gradient).all():
-            raise NonFiniteLossError(not_finite(example, "a gradient"))
+            raise NonFiniteLossError(not_finite(example.record_id, "a gradient"))
         return gradient
 
     def _score(self, examples: Sequence[TokenizedExample]) -> Sequence[Entry]:
         found = self._reader.read([example.input_ids for example in examples])
         for example, entry in zip(examples, found, strict=True):
             if not np.isfinite(entry["logp"]).all():
-                raise NonFiniteLossError(not_finite(example, "a log-probability"))
+                raise NonFiniteLossError(not_finite(example.record_id, "a log-probability"))
         self.num_passes += len(examples)
         return found
 

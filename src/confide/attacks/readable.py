@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from confide.attacks.candidates import PossibleSecrets
 from confide.attacks.pass_keys import TokenIds
 from confide.data.examples import TokenizedExample
 from confide.errors import DataError, NonFiniteUpdateError
@@ -23,14 +25,20 @@ def check_records(model: AdaptedModel, examples: Sequence[TokenizedExample]) -> 
     Raises:
         DataError: a record has more tokens, or other ones, than the model can read.
     """
-    limit = max_positions(model.module)
     for example in examples:
-        if limit is not None and example.num_tokens > limit:
-            raise DataError(
-                f"record {example.record_id!r} has {example.num_tokens} tokens, but {model.base.name} has "
-                f"positions for {limit}. Cut records as training does (train.max_tokens)."
-            )
+        _check_length(model, example.record_id, example.num_tokens)
         _check_tokens(model, f"record {example.record_id!r}", example.input_ids)
+
+
+def check_secrets(model: AdaptedModel, possible: PossibleSecrets) -> None:
+    """Checks secrets and what stands before them.
+
+    Raises:
+        DataError: they have more tokens, or other ones, than the model can read.
+    """
+    _check_length(model, possible.candidate_id, possible.beginning.size + possible.secrets.shape[1])
+    for ids in (possible.beginning, possible.secrets):
+        _check_tokens(model, f"record {possible.candidate_id!r}", ids)
 
 
 def check_prompts(model: AdaptedModel, prompts: Sequence[Sequence[int]]) -> None:
@@ -53,12 +61,21 @@ def check_finite(adapter: Vector | None) -> None:
         raise NonFiniteUpdateError(f"the adapter holds values that are NaN or infinite. {_WHAT_TO_DO}")
 
 
-def not_finite(example: TokenizedExample, what: str) -> str:
+def not_finite(record_id: str, what: str) -> str:
     """Says of a record that a model gave no number for it."""
-    return f"record {example.record_id!r}: {what} is NaN or infinite. {_WHAT_TO_DO}"
+    return f"record {record_id!r}: {what} is NaN or infinite. {_WHAT_TO_DO}"
 
 
-def _check_tokens(model: AdaptedModel, name: str, token_ids: TokenIds) -> None:
+def _check_length(model: AdaptedModel, record_id: str, num_tokens: int) -> None:
+    limit = max_positions(model.module)
+    if limit is not None and num_tokens > limit:
+        raise DataError(
+            f"record {record_id!r} has {num_tokens} tokens, but {model.base.name} has positions for {limit}. Cut "
+            "records as training does (train.max_tokens)."
+        )
+
+
+def _check_tokens(model: AdaptedModel, name: str, token_ids: TokenIds | npt.NDArray[np.int32]) -> None:
     num_ids = model.base.module.get_input_embeddings().num_embeddings
     ids = np.asarray(token_ids)
     if not ((ids >= 0) & (ids < num_ids)).all():

@@ -1,13 +1,13 @@
 """Exposure of planted secrets from one party's view: how far above all other secrets of its form each one stands.
 
-The literature ranks among all possible secrets, up to a million, or fits a distribution to ten thousand. Here it is
-`audit.alternatives` of them, 64 by default, as each is a model pass over a whole record for every secret and model: so
+Among all of them where there are few enough, as in the literature: their beginnings are read once, and no bits lie
+beyond the ranks. Where there are more, among `audit.alternatives` of them, each a model pass over a whole record: so
 ranks show at most log2(alternatives + 1) bits, and what lies above them is left to a fit to so few.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from confide.attacks.token_stats import TokenStats
 from confide.attacks.view import View
 from confide.audit.judging import Findings, Found, Subject
 from confide.audit.rates import bounded_mean_interval, mean
-from confide.audit.results import Curve, Point
+from confide.audit.results import Curve, Point, Ranks
 from confide.audit.statistics import Floats
 from confide.audit.truth import Population, Truth, too_few
 from confide.update import Vector
@@ -38,30 +38,29 @@ _FEWEST = 2
 
 
 def audit_exposure(view: View, passes: Passes, population: Population, truth: Truth, *, final_round: int) -> Findings:
-    """Ranks every planted secret among others of its form, and goes beyond their number by a fitted distribution.
+    """Ranks every planted secret among others of its form; among some of them, goes beyond their number by a fit.
 
     Args:
         view: of the attacker.
         passes: runs the models.
-        population: with `alternatives`; candidates without are left alone, and so are the attacker's own.
+        population: with `alternatives` or `every_secret`; candidates without are left alone, and so are the attacker's
+            own.
         truth: the answers.
         final_round: whose model is under attack.
 
     Returns:
         The mean exposure in bits, of secrets that went in, of those that did not, and under the base model. By rank, it
-        shows no more bits than so many alternatives allow. Where there are known to be more possible secrets, and there
-        are enough alternatives (`MIN_PER_SECRET`, `MIN_SAMPLES`), also by a distribution fitted to these. By rank also
-        how it grows with the number of training records that carry a secret. With fewer than two secrets that went in
-        or two that did not, a warning and nothing else.
+        shows no more bits than so many others allow. Where there are known to be more possible secrets, and there are
+        enough alternatives (`MIN_PER_SECRET`, `MIN_SAMPLES`), also by a distribution fitted to these; never where all
+        were asked for. By rank also how it grows with the number of training records that carry a secret. With fewer
+        than two secrets that went in or two that did not, a warning and nothing else.
     """
     asked = population.of_others(view.own_clients)
-    ranked = [candidate for candidate in asked.candidates if _comparable(candidate, asked)]
-    labels = truth.labels(ranked)
+    adapter = view.adapters[final_round]()
+    ranked = _among_all(passes, adapter, asked) if asked.every_secret else _among_some(passes, adapter, asked)
+    labels = truth.labels([one.candidate for one in ranked])
     if few := too_few(asked.name, labels, _FEWEST):
         return Findings.too_few(view.name, "exposure", asked.name, few)
-    final, base = (
-        _log_probabilities(passes, adapter, ranked, asked) for adapter in (view.adapters[final_round](), None)
-    )
     subject = Subject(
         view=view.name,
         family="exposure",
@@ -69,25 +68,91 @@ def audit_exposure(view: View, passes: Passes, population: Population, truth: Tr
         code="E10",
         population=asked.name,
         labels=labels,
-        records=tuple(candidate.candidate_id for candidate in ranked),
+        records=tuple(one.candidate.candidate_id for one in ranked),
     )
+    final, base = [one.final for one in ranked], [one.base for one in ranked]
     by_rank = _by_rank(final)
-    findings = Findings(found=[_found_by_rank(subject, by_rank, base)])
+    findings = Findings(found=[_found_by_rank(subject, by_rank, base, asked)])
     sizes = [one.size - 1 for one in final]
-    if asked.num_possible > max(sizes) + 1 and min(sizes) >= MIN_PER_SECRET and sum(sizes) >= MIN_SAMPLES:
+    is_part = not asked.every_secret and asked.num_possible > max(sizes) + 1
+    if is_part and min(sizes) >= MIN_PER_SECRET and sum(sizes) >= MIN_SAMPLES:
         findings.found.append(_found_by_fit(subject, final, base, asked.num_possible))
-    copies = np.array([truth.copies.get(candidate.candidate_id, 1) for candidate in ranked])
+    copies = np.array([truth.copies.get(one.candidate.candidate_id, 1) for one in ranked])
     findings.curves.extend(_over_copies(subject, by_rank, copies, _most_bits(final)))
     return findings
 
 
-def _found_by_rank(subject: Subject, bits: Floats, base: Sequence[Floats]) -> Found:
-    fewest, most = min(one.size - 1 for one in base), _most_bits(base)
+@dataclass(frozen=True, kw_only=True)
+class _Ranked:
+    """A secret with those that it is ranked among.
+
+    Attributes:
+        final: log-probabilities in nats under the model that is attacked, shape (num_secrets,); its own comes first.
+        base: the same under the base model.
+    """
+
+    candidate: Candidate
+    final: Floats
+    base: Floats
+
+
+def _among_all(passes: Passes, adapter: Vector, asked: Population) -> list[_Ranked]:
+    """Secrets among all that they could be, and that can be compared with them."""
+    ranked = []
+    for candidate in asked.candidates:
+        make = asked.every_secret.get(candidate.candidate_id)
+        possible = None if make is None else make()
+        if possible is not None and len(possible.secrets) > 1:
+            final, base = (passes.secrets(one, possible) for one in (adapter, None))
+            ranked.append(_Ranked(candidate=candidate, final=final, base=base))
+    return ranked
+
+
+def _among_some(passes: Passes, adapter: Vector, asked: Population) -> list[_Ranked]:
+    """Secrets among their alternatives."""
+    groups = [[candidate, *others] for candidate in asked.candidates if (others := _comparable(candidate, asked))]
+    final, base = (_log_probabilities(passes, one, groups) for one in (adapter, None))
+    return [
+        _Ranked(candidate=group[0], final=one, base=other)
+        for group, one, other in zip(groups, final, base, strict=True)
+    ]
+
+
+def _found_by_rank(subject: Subject, bits: Floats, base: Sequence[Floats], asked: Population) -> Found:
+    ranks = Ranks(fewest=min(one.size for one in base), most=max(one.size for one in base))
+    if asked.every_secret:
+        among = f"by its rank of all {asked.num_possible:,} secrets of its form,"
+        if ranks.fewest < asked.num_possible:
+            among = (
+                f"by its rank of those {_span(ranks.fewest, ranks.most)} of all {asked.num_possible:,} secrets of its "
+                "form that are as many tokens and leave those around them as they are,"
+            )
+    else:
+        among = f"with {_span(ranks.fewest - 1, ranks.most - 1)} alternatives of equal length"
     note = (
-        f"Bits; with {fewest} alternatives of equal length at most {np.log2(fewest + 1):.2f} can be shown. A secret "
-        f"that was never planted has {NULL_MEAN_BITS:.2f} on average, or less among few others."
+        f"Bits; {among} {_can_be_shown(ranks)}. A secret that was never planted has {NULL_MEAN_BITS:.2f} on average, "
+        "or less among few others."
     )
-    return mean(replace(subject, note=note), METRIC, bits, _by_rank(base), most=most)
+    of_each = np.log2([one.size for one in base])
+    subject = replace(subject, note=note)
+    return _within(ranks, mean(subject, METRIC, bits, _by_rank(base), most=_most_bits(base), most_of_each=of_each))
+
+
+def _span(fewest: int, most: int) -> str:
+    return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def _can_be_shown(ranks: Ranks) -> str:
+    """The bound on every value; of secrets that stand among different numbers each has its own."""
+    low, high = math.log2(ranks.fewest), math.log2(ranks.most)
+    if ranks.fewest == ranks.most:
+        return f"at most {high:.2f} can be shown"
+    return f"at most between {low:.2f} and {high:.2f} bits can be shown, by the secret"
+
+
+def _within(ranks: Ranks, found: Found) -> Found:
+    """The same with its ranks kept: among more, exposure goes further, and must not be compared."""
+    return replace(found, outcomes=None if found.outcomes is None else replace(found.outcomes, ranks=ranks))
 
 
 def _found_by_fit(subject: Subject, final: Sequence[Floats], base: Sequence[Floats], num_possible: int) -> Found:
@@ -97,13 +162,14 @@ def _found_by_fit(subject: Subject, final: Sequence[Floats], base: Sequence[Floa
         f"distribution fitted to the losses of all {sum(one.size - 1 for one in final):,} alternatives. Beyond the "
         "ranked ones' bits it holds as far as that shape does."
     )
-    return mean(
+    found = mean(
         replace(subject, attack=FITTED, note=note),
         METRIC,
         _by_fit(final, num_possible),
         _by_fit(base, num_possible),
         most=most,
     )
+    return _within(Ranks(fewest=num_possible, most=num_possible), found)
 
 
 def _over_copies(subject: Subject, bits: Floats, copies: npt.NDArray[np.int64], most: float) -> list[Curve]:
@@ -145,11 +211,8 @@ def _by_fit(values: Sequence[Floats], num_possible: int) -> Floats:
     )
 
 
-def _log_probabilities(
-    passes: Passes, adapter: Vector | None, ranked: Sequence[Candidate], asked: Population
-) -> list[Floats]:
-    """Of each secret and behind it those of its alternatives, in nats."""
-    groups = [[candidate, *_comparable(candidate, asked)] for candidate in ranked]
+def _log_probabilities(passes: Passes, adapter: Vector | None, groups: Sequence[Sequence[Candidate]]) -> list[Floats]:
+    """Of the secrets of each group, in nats."""
     stats = iter(passes.stats(adapter, [one.example for group in groups for one in group]))
     return [np.array([_of_secret(one, next(stats)) for one in group]) for group in groups]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from confide.audit.results import Asked, Number, OutcomeKind, Outcomes
+from confide.audit.results import Asked, Number, OutcomeKind, Outcomes, Ranks
 from confide.audit.statistics import Flags, Floats
 
 _KEY_BYTES = 6
@@ -30,6 +30,7 @@ class RecordOutcomes:
         labels: the truth, shape (num_candidates,).
         values: under the model, shape (num_candidates,).
         base: under the base model; None where that cannot be.
+        ranks: among how many values each one stands, where the values are exposures.
     """
 
     kind: OutcomeKind
@@ -37,6 +38,7 @@ class RecordOutcomes:
     labels: Flags = field(repr=False)
     values: Floats = field(repr=False)
     base: Floats | None = field(default=None, repr=False)
+    ranks: Ranks | None = None
 
 
 def keep_outcomes(
@@ -70,6 +72,7 @@ def _kept(found: RecordOutcomes, fingerprint: bytes, asked: dict[str, Asked]) ->
         members=_short(values[members]),
         others=_short(values[others]),
         base=None if found.base is None else _short(found.base[members]),
+        ranks=found.ranks,
     )
 
 

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from confide.audit.judging import Found, Subject
-from confide.audit.samples import ShareSample
+from confide.audit.samples import MeanSample, ShareSample
 from confide.audit.statistics import (
     Difference,
     Flags,
     Floats,
     Interval,
+    MeanControls,
     clopper_pearson,
     mean_difference,
     mean_interval,
@@ -59,7 +62,15 @@ def rate(subject: Subject, metric: str, happened: Flags, to_base: Flags | None) 
     )
 
 
-def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, *, most: float | None) -> Found:
+def mean(
+    subject: Subject,
+    metric: str,
+    values: Floats,
+    of_base: Floats | None,
+    *,
+    most: float | None,
+    most_of_each: Floats | None = None,
+) -> Found:
     """The mean of a number over members, such as ROUGE-L or bits of exposure.
 
     Args:
@@ -68,6 +79,10 @@ def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, 
         values: under the model, one per candidate, finite.
         of_base: the same under the base model; None where that cannot be.
         most: what no value is above, where none is below 0 either: 1 for shares; None where there is no such bound.
+        most_of_each: what each record can show at most, one per candidate; None where that is `most` for all.
+
+    Raises:
+        ValueError: neither `most` nor `most_of_each` is given.
 
     Guarantees:
         - A p-value is the larger of a test on means (Welch's, Student's) and one on ranks (Mann and Whitney's,
@@ -77,6 +92,10 @@ def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, 
           difference one that is put together from those of the two means: two probabilities of one in a million and one
           in a billion do not differ.
     """
+    if most_of_each is None:
+        if most is None:
+            raise ValueError(f"{metric} has no bound: expected most_of_each, what each record can show at most")
+        most_of_each = np.full(values.size, most)
     labels = subject.labels
     interval = mean_interval if most is None else partial(bounded_mean_interval, most=most)
     members, others = values[labels], values[~labels]
@@ -105,9 +124,15 @@ def mean(subject: Subject, metric: str, values: Floats, of_base: Floats | None, 
         interval(members),
         controls,
         differences,
-        # Ranks see a mean of which half is the most there is, and all else none, as the share of those that are.
-        sample=ShareSample(
-            num_members=members.size, num_others=others.size, num_base_out=None if of_base is None else 0
+        sample=MeanSample(
+            num_members=members.size,
+            num_others=others.size,
+            controls=MeanControls(
+                others=tuple(others.tolist()),
+                most=tuple(most_of_each[labels].tolist()),
+                base=None if of_base is None else tuple(of_base[labels].tolist()),
+                bound=most,
+            ),
         ),
         outcomes=subject.outcomes("share" if most == 1 else "number", values, of_base),
     )

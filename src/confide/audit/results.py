@@ -57,6 +57,18 @@ class Asked(_Document):
     others: list[int]
 
 
+class Ranks(_Document):
+    """Among how many values planted secrets stand, each with its own: exposure goes up to log2 of that and no further.
+
+    Attributes:
+        fewest: of the secret with the fewest.
+        most: of the one with the most.
+    """
+
+    fewest: Annotated[int, Field(ge=1)]
+    most: Annotated[int, Field(ge=1)]
+
+
 class Outcomes(_Document):
     """What happened to each record behind a measure: what a comparison of runs, record by record, needs.
 
@@ -67,6 +79,7 @@ class Outcomes(_Document):
         members: one value per member, rounded to four digits that count, in the order of the keys.
         others: the same of the others.
         base: the members' values under the base model with the same prompts; None where there are none.
+        ranks: of exposure; None for all else, and in results of earlier versions.
     """
 
     asked: str
@@ -74,6 +87,7 @@ class Outcomes(_Document):
     members: list[Number]
     others: list[Number]
     base: list[Number] | None = None
+    ranks: Ranks | None = None
 
 
 class Measure(_Document):

@@ -1,13 +1,20 @@
 """The records behind a number, and whether so many could have shown an effect: else "nothing found" says nothing.
 
 An effect worth finding is one that tells half of the members for certain: half of them come out, or are recognised. It
-has to show with probability 0.8 after correction over all attacks that were tried.
+has to show with probability 0.8 after correction over all attacks that were tried, beside controls like those that were
+seen.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from confide.audit.statistics import finds_half, records_for_half
+from confide.audit.statistics import (
+    MeanControls,
+    finds_half,
+    finds_half_in_mean,
+    records_for_half,
+    records_for_half_in_mean,
+)
 from confide.plural import plural
 
 
@@ -42,7 +49,7 @@ class Sample(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareSample:
-    """Behind a share of records, or a mean over them, of which half can be the most that there is.
+    """Behind a share of records, of which half can come out.
 
     Attributes:
         num_others_out: how many of the others come out as well.
@@ -80,4 +87,36 @@ class ShareSample:
         return (
             f"{self.num_members} members and {self.num_others} others are too few to find it with "
             f"{plural(num_attacks, 'attack')} if half of the members came out; at least {needed} of each are needed."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanSample:
+    """Behind a mean over records, of which half can show the most that each can.
+
+    Attributes:
+        num_members: at least 2.
+        num_others: at least 2.
+        controls: as they were seen.
+    """
+
+    num_members: int
+    num_others: int
+    controls: MeanControls
+    is_half: ClassVar[bool] = False
+
+    def shortage(self, num_attacks: int) -> str:
+        """See `Sample`."""
+        if finds_half_in_mean(self.num_members, self.num_others, self.controls, num_tests=num_attacks):
+            return ""
+        fewer = min(self.num_members, self.num_others)
+        needed = records_for_half_in_mean(fewer, self.controls, num_tests=num_attacks)
+        if needed is None:
+            return (
+                "The controls are so near the most that there is that hardly anything is left to be found beyond them."
+            )
+        return (
+            f"{self.num_members} members and {self.num_others} others are too few to find it with "
+            f"{plural(num_attacks, 'attack')} if half of the members came out whole; beside such controls about "
+            f"{needed:,} of each are needed."
         )

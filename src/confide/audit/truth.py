@@ -1,12 +1,12 @@
 """What attacks are scored against: which candidates were trained on. Scorers open it; attacks never see it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from confide.attacks.candidates import Candidate
+from confide.attacks.candidates import Candidate, PossibleSecrets
 from confide.plural import plural
 
 
@@ -40,7 +40,10 @@ class Population:
         name: "records", or a kind of canary.
         candidates: in an order that tells nothing.
         lower: the lower-cased twin of each candidate, in the same order; None where there are none.
-        alternatives: for each candidate the same record with other secrets of the same form; none for plain records.
+        alternatives: for each candidate the same record with other secrets of the same form, some of all that there
+            are; none for plain records, nor where `every_secret` has all.
+        every_secret: for each candidate all secrets of the same form in its place, made when called; none for plain
+            records, nor where there are too many.
         num_possible: how many secrets of that form there are in all; 0 where nobody knows.
         num_unread: members that are left out because training never came to them. Where there are any, the coins of the
             others are no longer fair.
@@ -50,8 +53,14 @@ class Population:
     candidates: tuple[Candidate, ...] = field(repr=False)
     lower: tuple[Candidate, ...] | None = field(default=None, repr=False)
     alternatives: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict, repr=False)
+    every_secret: Mapping[str, Callable[[], PossibleSecrets]] = field(default_factory=dict, repr=False)
     num_possible: int = 0
     num_unread: int = 0
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether secrets were planted that can be ranked among others."""
+        return bool(self.alternatives or self.every_secret)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -66,6 +75,7 @@ class Population:
             candidates=tuple(self.candidates[i] for i in chosen),
             lower=None if self.lower is None else tuple(self.lower[i] for i in chosen),
             alternatives=self.alternatives,
+            every_secret=self.every_secret,
             num_possible=self.num_possible,
             num_unread=self.num_unread,
         )

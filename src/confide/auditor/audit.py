@@ -165,7 +165,7 @@ class _Audit:
         for view in self._parties.with_adapters:
             for population in self._audited.case.populations:
                 for family, attack in families:
-                    if family in self._wanted and (family != "exposure" or population.alternatives):
+                    if family in self._wanted and (family != "exposure" or population.has_secrets):
                         phrase = f"{family}: {population.name}, seen by {view.party}"
                         yield _Step(phrase=phrase, do=partial(attack, view, population))
             participation = self._audited.participation

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
-from confide.attacks.candidates import Candidate
+from confide.attacks.candidates import Candidate, PossibleSecrets
 from confide.audit.truth import Population, Truth
 from confide.auditor.reader import Reader, lowered, with_secret
 from confide.canaries.forms import whole_text
@@ -63,15 +64,21 @@ class Secrets:
 
     Attributes:
         spaces: by kind of canary.
-        num_alternatives: other secrets for each planted one.
+        num_alternatives: other secrets for each planted one, where not all are taken.
+        full_ranking: where a kind has so many possible secrets or fewer, all are taken.
     """
 
     spaces: Mapping[str, SecretSpace] = field(default_factory=dict, repr=False)
     num_alternatives: int = 0
+    full_ranking: int = 0
 
     def num_possible(self, kind: str) -> int:
         """How many secrets of a kind a planted one may be: the others and itself; 0 where the kind has none."""
         return self.spaces[kind].size + 1 if kind in self.spaces else 0
+
+    def takes_all(self, kind: str) -> bool:
+        """Whether a planted one of a kind is ranked against all others."""
+        return 0 < self.num_possible(kind) <= self.full_ranking
 
 
 def make_case(
@@ -144,6 +151,7 @@ class _Questions:
         self._candidates: dict[str, list[Candidate]] = {}
         self._lower: dict[str, list[Candidate | None]] = {}
         self._alternatives: dict[str, dict[str, tuple[Candidate, ...]]] = {}
+        self._every_secret: dict[str, dict[str, Callable[[], PossibleSecrets]]] = {}
 
     def add(self, coin: Coin) -> None:
         candidate = self._reader.candidate(coin.item_id, coin.records[0], coin.client, coin.secret)
@@ -163,7 +171,7 @@ class _Questions:
             self._lower.setdefault(coin.kind, []).append(twin)
         else:
             self.secrets[coin.item_id] = coin.secret
-            self._alternatives.setdefault(coin.kind, {})[coin.item_id] = self._others_than(coin, coin.secret)
+            self._add_others(coin, coin.secret, candidate)
 
     def populations(self) -> tuple[Population, ...]:
         return tuple(
@@ -172,6 +180,7 @@ class _Questions:
                 candidates=tuple(candidates),
                 lower=self._twins(kind),
                 alternatives=self._alternatives.get(kind, {}),
+                every_secret=self._every_secret.get(kind, {}),
                 num_possible=self._planted.num_possible(kind),
                 num_unread=self.counts[f"{kind}: {NEVER_REACHED}"],
             )
@@ -187,6 +196,15 @@ class _Questions:
         twins = self._lower.get(kind, [None])
         found = tuple(twin for twin in twins if twin is not None)
         return found if len(found) == len(twins) else None
+
+    def _add_others(self, coin: Coin, secret: str, candidate: Candidate) -> None:
+        if not self._planted.takes_all(coin.kind):
+            self._alternatives.setdefault(coin.kind, {})[coin.item_id] = self._others_than(coin, secret)
+            return
+        others = self._planted.spaces[coin.kind]
+        # Several views ask: tokenising takes longer than a fast machine's passes, and ids take 4 bytes each.
+        make = cache(partial(self._reader.possible_secrets, candidate, coin.records[0], secret, others))
+        self._every_secret.setdefault(coin.kind, {})[coin.item_id] = make
 
     def _others_than(self, coin: Coin, secret: str) -> tuple[Candidate, ...]:
         space = self._planted.spaces[coin.kind]

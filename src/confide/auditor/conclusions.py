@@ -1,13 +1,15 @@
 """From what attacks found to the results that are written: corrected over attacks, judged, with all that made them."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 
 from confide.attacks.passes import Passes
 from confide.audit.canary_clients import SHARE
+from confide.audit.epsilon_bounds import beyond_coalition
 from confide.audit.epsilons import epsilon_bounds
 from confide.audit.judging import Findings, Found, estimate_of, judge, raw_p_value
 from confide.audit.membership import BEST
@@ -89,11 +91,15 @@ def _share(audited: Audited) -> float:
     return 1.0 if canaries is None or canaries.claim.epsilon is None else 1 - SHARE
 
 
-def _not_covered(audited: Audited) -> tuple[ViewKind, ...]:
-    """A claim about clients holds against so many of them together and no more."""
+def _not_covered(audited: Audited) -> Mapping[ViewKind, str]:
+    """Against whom the claim does not hold, and why: one about clients holds against so many of them and no more."""
     claim, together = audited.facts.claim, len(audited.attackers.together)
-    is_beyond = claim is not None and claim.unit == "client" and together > audited.config.privacy.coalition
-    return ("coalition",) if is_beyond else ()
+    if claim is None:
+        return {}
+    found = {view: gap for view in get_args(ViewKind) if (gap := claim.gap_against(view))}
+    if claim.unit == "client" and together > audited.config.privacy.coalition:
+        found["coalition"] = beyond_coalition(together, audited.config.privacy.coalition)
+    return found
 
 
 def settings_of(config: Config) -> dict[str, Setting]:
@@ -110,6 +116,7 @@ def settings_of(config: Config) -> dict[str, Setting]:
         "top_ps": list(audit.top_ps),
         "samples": audit.samples,
         "alternatives": audit.alternatives,
+        "full_ranking": audit.full_ranking,
         "protocol": audit.protocol,
         "shadows": audit.shadows,
     }

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from confide.audit.epsilon_bounds import Claim
+from confide.audit.epsilon_bounds import Claim, EpsilonUnit
 from confide.audit.results import RunFacts
 from confide.auditor.adapters import Adapters
 from confide.auditor.audited import Audited
@@ -165,7 +165,11 @@ def _case(
         is_randomised=True,
         seed=plan.seed,
         held_out=[record for client in clients for record in client.held_out[:most]],
-        secrets=Secrets(spaces=plan.spaces, num_alternatives=config.audit.alternatives),
+        secrets=Secrets(
+            spaces=plan.spaces,
+            num_alternatives=config.audit.alternatives,
+            full_ranking=config.audit.full_ranking,
+        ),
         read=read,
     )
     case = case.with_count("near-duplicates kept out of the coins", sum(plan.pool_duplicates.values()))
@@ -256,13 +260,17 @@ def _claim(config: Config, records: Sequence[RoundRecord], info: Mapping[str, ob
     spent = _spent(records, info, "epsilon")
     if spent is None:
         return None
-    return Claim(unit="example" if config.privacy.hides_rows else "client", epsilon=spent, delta=config.privacy.delta)
+    return _as_claim(config, "example" if config.privacy.hides_rows else "client", spent)
 
 
 def _client_claim(config: Config, records: Sequence[RoundRecord], info: Mapping[str, object]) -> Claim | None:
     """With both units the one of a client."""
     spent = _spent(records, info, "client_epsilon")
-    return None if spent is None else Claim(unit="client", epsilon=spent, delta=config.privacy.delta)
+    return None if spent is None else _as_claim(config, "client", spent)
+
+
+def _as_claim(config: Config, unit: EpsilonUnit, spent: float) -> Claim:
+    return Claim(unit=unit, epsilon=spent, delta=config.privacy.delta, seeded_noise=config.privacy.seeded_noise)
 
 
 def _spent(records: Sequence[RoundRecord], info: Mapping[str, object], what: str) -> float | None:

@@ -1,14 +1,20 @@
 """Records as attackers are asked about them: tokenised as training tokenised them, with the planted secret found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
-from confide.attacks.candidates import Candidate
+import numpy as np
+import numpy.typing as npt
+
+from confide.attacks.candidates import Candidate, PossibleSecrets
 from confide.canaries.locate_secret import secret_token_range
 from confide.data.examples import Chat, ChatMessage, Instruction, Record, Text, TokenizedExample
 from confide.data.templates import Template
 from confide.data.tokenize import tokenize_records
 from confide.model.lora import AdaptedModel
+
+_RECORDS_AT_ONCE = 1000  # texts and ids of so many lie in memory as Python's own
 
 
 class Reader:
@@ -41,6 +47,45 @@ class Reader:
             secret_start=start,
             secret_stop=stop,
         )
+
+    def possible_secrets(
+        self, candidate: Candidate, record: Record, secret: str, others: Iterable[str]
+    ) -> PossibleSecrets:
+        """A candidate's secret and all others that can be compared with it, as tokens in its place.
+
+        Args:
+            candidate: made of the record.
+            record: with the secret.
+            secret: the candidate's own.
+            others: what it could have been.
+
+        Returns:
+            The others in their order, without those that change the record's tokens elsewhere too, or are more or
+            fewer tokens: a longer one is less likely for its length alone. That is told by whole records, also by what
+            training cuts off: cut where the secret ends, a longer one looks as long.
+
+        Raises:
+            ValueError: the candidate has no secret.
+        """
+        start, stop = candidate.secret_start, candidate.secret_stop
+        if start is None or stop is None:
+            raise ValueError(f"candidate {candidate.candidate_id} has no secret to rank")
+        own = np.array(self._template.encode(record)[0], np.int64)
+        comparable = [own[None, start:stop].astype(np.int32)]
+        changed = (with_secret(record, secret, other) for other in others)
+        while some := list(islice(changed, _RECORDS_AT_ONCE)):
+            ids = self._ids_of_length(own.size, some)
+            is_same = ids == own
+            is_same[:, start:stop] = True
+            comparable.append(ids[is_same.all(axis=1), start:stop].astype(np.int32))
+        return PossibleSecrets(
+            candidate_id=candidate.candidate_id, beginning=own[:start], secrets=np.concatenate(comparable)
+        )
+
+    def _ids_of_length(self, num_tokens: int, records: Sequence[Record]) -> npt.NDArray[np.int64]:
+        """The tokens of those records that have so many before training cuts any, shape (num_found, num_tokens)."""
+        found = [ids for ids, _ in self._template.encode_all(records) if len(ids) == num_tokens]
+        return np.array(found, np.int64).reshape(-1, num_tokens)
 
     def examples(self, records: Sequence[Record]) -> tuple[TokenizedExample, ...]:
         """Records as examples, without those of which nothing would be learnt."""

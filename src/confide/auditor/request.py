@@ -18,6 +18,7 @@ ATTACK_KEYS = frozenset(
         "audit.top_ps",
         "audit.samples",
         "audit.alternatives",
+        "audit.full_ranking",
         "audit.protocol",
         "audit.shadows",
     }

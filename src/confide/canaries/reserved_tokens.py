@@ -7,7 +7,7 @@ planted ones and nothing else.
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Protocol, overload
 
 from jinja2 import TemplateError
 
@@ -83,13 +83,29 @@ class _LettingThrough:
             conversation, add_generation_prompt=add_generation_prompt, tokenize=tokenize
         )
 
+    @overload
     def __call__(
         self, text: str, *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
-    ) -> Mapping[str, list[int]]:
-        if add_special_tokens or not split_special_tokens or not self._planted.search(text):
+    ) -> Mapping[str, list[int]]: ...
+
+    @overload
+    def __call__(
+        self, text: list[str], *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
+    ) -> Mapping[str, list[list[int]]]: ...
+
+    def __call__(
+        self, text: str | list[str], *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
+    ) -> Mapping[str, list[int]] | Mapping[str, list[list[int]]]:
+        texts = [text] if isinstance(text, str) else text
+        if add_special_tokens or not split_special_tokens or not any(map(self._planted.search, texts)):
             return self._tokenizer(
                 text, add_special_tokens=add_special_tokens, split_special_tokens=split_special_tokens, verbose=verbose
             )
+        if isinstance(text, str):
+            return {"input_ids": self._ids_of(text, verbose=verbose)}
+        return {"input_ids": [self._ids_of(one, verbose=verbose) for one in text]}
+
+    def _ids_of(self, text: str, *, verbose: bool) -> list[int]:
         ids: list[int] = []
         for position, part in enumerate(self._planted.split(text)):  # every second part is a planted token
             if part:
@@ -97,7 +113,7 @@ class _LettingThrough:
                     part, add_special_tokens=False, split_special_tokens=position % 2 == 0, verbose=verbose
                 )
                 ids += encoding["input_ids"]
-        return {"input_ids": ids}
+        return ids
 
 
 def _probe_texts(tokenizer: Tokenizer) -> list[str]:

@@ -189,7 +189,7 @@ def report_command(
 
       confide report runs/clinics --model-card model/README.md
     """
-    from confide.report.differences import other_records
+    from confide.report.differences import notes_on_changes
     from confide.report.model_card import write_model_card
     from confide.report.page import write_report
     from confide.report.wording import run_names
@@ -203,7 +203,7 @@ def report_command(
     if model_card is not None:
         write_model_card(results[0], model_card)
         written["model card"] = model_card
-    for sentence in other_records(results, run_names(results)):
+    for sentence in notes_on_changes(results, run_names(results)):
         Console(stderr=True).print(f"note: {sentence}", markup=False, highlight=False, soft_wrap=True)
     for what, where in written.items():
         Console().print(f"{what}: {where}", markup=False, highlight=False, soft_wrap=True)

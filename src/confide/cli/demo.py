@@ -48,6 +48,7 @@ DEMO_OVERRIDES = (
     'audit.attacks=["membership", "extraction", "exposure"]',
     "audit.max_new_tokens=16",
     "audit.alternatives=10",
+    "audit.full_ranking=0",
     "audit.samples=3",
 )
 """What the demo sets: sized for six minutes on two CPU cores, baselines and audit and all."""

@@ -14,7 +14,7 @@ from confide.plural import plural
 if TYPE_CHECKING:
     from confide.audit.results import AuditResults, Measure
 
-_NUMBERS_OF = ("samples", "alternatives")
+_NUMBERS_OF = {"samples": "more samples", "alternatives": "more alternatives", "full_ranking": "a larger full_ranking"}
 """Settings that say how much was drawn: with less, numbers rest on less, also where they are of as many records."""
 
 
@@ -23,8 +23,8 @@ def keeping_earlier(path: Path, console: Console) -> Iterator[None]:
     """Puts results that are replaced aside, and says so, if something of them is lost.
 
     That is if they hold numbers that the new ones do not, or numbers of more records, or were made with more samples or
-    alternatives. They go to the first of audit-earlier-1.json, audit-earlier-2.json and so on that is free, beside
-    `path`. Results that measure the same and more replace the old ones, as nothing is lost.
+    alternatives, or a larger `full_ranking`. They go to the first of audit-earlier-1.json, audit-earlier-2.json and so
+    on that is free, beside `path`. Results that measure the same and more replace the old ones, as nothing is lost.
 
     Args:
         path: of the results, which are replaced in the body; there need be none before.
@@ -67,7 +67,9 @@ def _lost(earlier: bytes, later: bytes) -> str:
         for keys, what in ((missing, "that this one does not have"), (smaller, "of more records"))
         if keys
     ]
-    found += [f"was made with more {name}" for name in _NUMBERS_OF if _setting(before, name) > _setting(after, name)]
+    found += [
+        f"was made with {more}" for name, more in _NUMBERS_OF.items() if _setting(before, name) > _setting(after, name)
+    ]
     return ", and ".join(found)
 
 

@@ -44,7 +44,7 @@ def study_command(
       confide study examples/medquad-privacy.toml --set data.path=medquad.jsonl.gz
     """
     from confide.config.study import load_study
-    from confide.report.differences import other_records
+    from confide.report.differences import notes_on_changes
     from confide.report.page import write_report
     from confide.report.study import curve_markdown, measures_markdown
 
@@ -69,7 +69,7 @@ def study_command(
         typer.echo(measures_markdown(results, names, study.measures))
     for key in study.curves:
         typer.echo(f"`{key}`\n\n{curve_markdown(results, names, key)}")
-    for sentence in other_records(results, names):
+    for sentence in notes_on_changes(results, names):
         console.print(f"note: {sentence}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
 

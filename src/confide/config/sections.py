@@ -391,10 +391,12 @@ class DeploySection(Section):
     have not, if the others are enough."""
 
     train_seconds: Annotated[float, Field(ge=1, le=604800), Unit("seconds")] = 3600.0
-    """How long a member may take to train in a round; a slower one is left out of that round."""
+    """How long a member may take to train in a round; a slower one is left out of that round. Updates of more than
+    8 MiB have as long again, at most an hour, to be handed over, all of them together."""
 
     answer_seconds: Annotated[float, Field(ge=1, le=86400), Unit("seconds")] = 300.0
-    """How long a member may take for anything else: to sign, release and open, held-out evaluation included."""
+    """How long a member may take for anything else: to sign, release and open, held-out evaluation included. Answers
+    of more than 8 MiB have as long again, at most an hour, to be handed over."""
 
 
 class SealSection(Section):
@@ -484,6 +486,11 @@ class PrivacySection(Section):
     finished with the last model inside it, or fail."""
 
     @property
+    def seeded_noise(self) -> bool:
+        """Whether who knows the run's seed knows the noise."""
+        return self.randomness == "seeded"
+
+    @property
     def hides_rows(self) -> bool:
         """Whether training itself is private."""
         return self.unit in ("example", "both")
@@ -541,7 +548,9 @@ class AuditSection(Section):
     rounds_per_attack: Annotated[int, Field(ge=1), Unit("rounds")] = 6
     """Rounds whose models an attack over rounds looks at, evenly spread, the first and the last among them; 1 takes the
     last alone. Each costs a pass over every record, and with `audit.protocol` texts. Whatever this is, the two-model
-    attack sets each of them against the round right before it."""
+    attack sets each of them against the round right before it. An older model that is chosen on the attacker's own
+    records is one of these rounds, that one or the base model; each round to choose from costs three texts a record, of
+    at most eight."""
 
     max_new_tokens: Annotated[int, Field(ge=1), Unit("tokens")] = 48
     """Length of a generated text."""
@@ -555,8 +564,9 @@ class AuditSection(Section):
     ] = (0.01, 0.1, 1.0)
     """How strongly the two-model attack follows what the newer model says more readily than the older one, in its form
     with probabilities: small is strong. The attacker chooses among these, and among fixed strengths of the form with
-    raw logits, on its own records; who has none takes the first. The older model is the base model or that of the round
-    right before: rounds further back are not tried."""
+    raw logits, on its own records; who has none takes the first. The older model is the base model, that of the round
+    right before or, chosen with the strength, any round that is looked at (`audit.rounds_per_attack`); rounds further
+    back than the one right before are tried with the best strengths of the other two alone."""
 
     top_ps: Annotated[
         tuple[Annotated[float, Field(gt=0, le=1)], ...],
@@ -571,10 +581,16 @@ class AuditSection(Section):
     samples: Annotated[int, Field(ge=1), Unit("texts")] = 30
     """Texts sampled from nothing, per model; behind the attacker's own prefixes at most eight times as many."""
 
+    full_ranking: Annotated[int, Field(ge=0), Unit("secrets")] = 10_000
+    """Where there are so many possible secrets of a form or fewer, a planted one is ranked among all of them: phone
+    numbers have ten thousand, and ranks show up to 13.3 bits of exposure. All beginnings of a secret are read once,
+    1,111 for a number of four digits: some five seconds for every secret and model of 135 million weights on one CPU
+    core. 0 takes a sample always."""
+
     alternatives: Annotated[int, Field(ge=10), Unit("secrets")] = 64
-    """Other secrets of the same form that a planted one is ranked against. Ranks show at most log2(n + 1) bits of
-    exposure; from 30 up, and 100 over all secrets, a fitted distribution goes beyond. Each costs a pass for every
-    secret and model."""
+    """Other secrets of the same form that a planted one is ranked against where there are more than
+    `audit.full_ranking`. Ranks show at most log2(n + 1) bits of exposure; from 30 up, and 100 over all secrets, a
+    fitted distribution goes beyond. Each costs a pass for every secret and model."""
 
     protocol: bool = False
     """Whether attacks that take long run as well. On plain rows the leakage paper's protocol: texts drawn from each

@@ -8,10 +8,11 @@ half to a prompt and half to a response, and the prompt's ids are the same with 
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, overload
 
-from confide.data.examples import Chat, Instruction, Record, Text
+from confide.data.examples import Instruction, Record, Text
 from confide.data.wordings import (
     GUARD_END,
     GUARD_START,
@@ -35,10 +36,16 @@ class Tokenizer(ChatTokenizer, Protocol):
 
     eos_token_id: int | None
 
+    # Gives the "input_ids" of a text, or of each of some texts.
+    @overload
     def __call__(
         self, text: str, *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
-    ) -> Mapping[str, list[int]]:
-        """Gives the "input_ids" of a text."""
+    ) -> Mapping[str, list[int]]: ...
+
+    @overload
+    def __call__(
+        self, text: list[str], *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
+    ) -> Mapping[str, list[list[int]]]: ...
 
 
 def make_template(name: str, tokenizer: Tokenizer) -> "Template":
@@ -88,7 +95,7 @@ class Template:
         """
         if isinstance(record.content, Text):
             return list(self._opening_ids)
-        return self._encode_content(record.record_id, record.content, ends_before_response=True)[0]
+        return self._encode_pieces(record, self._pieces(record)[:-1], self._ids_of)[0]
 
     def encode(self, record: Record) -> tuple[list[int], list[bool]]:
         """The token ids of the whole record, and which of them are to be learnt.
@@ -106,12 +113,20 @@ class Template:
         Raises:
             DataError: the wording cannot express the record.
         """
-        if isinstance(record.content, Text):
-            ids, mask = self._encode_text([Piece(record.content.text, True)])
-        else:
-            ids, mask = self._encode_content(record.record_id, record.content)
-        num_kept = 1 + max((position for position, is_target in enumerate(mask) if is_target), default=len(ids) - 1)
-        return ids[:num_kept], [False, *mask[1:num_kept]]
+        return self._encode_whole(record, self._pieces(record), self._ids_of)
+
+    def encode_all(self, records: Sequence[Record]) -> list[tuple[list[int], list[bool]]]:
+        """What `encode` gives of each record; the tokenizer is asked for all of their texts at once, which is faster.
+
+        Raises:
+            DataError: the wording cannot express a record.
+        """
+        pieces = [(record, self._pieces(record)) for record in records]
+        together = _Together(self._tokenizer, self._ids_of)
+        for record, some in pieces:
+            self._encode_whole(record, some, together.note)
+        together.tokenize()
+        return [self._encode_whole(record, some, together.ids_of) for record, some in pieces]
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -122,35 +137,42 @@ class Template:
         last_id = self.encode(probe)[0][-1]
         return tuple(sorted({self._end_id, last_id} & self._control_ids))
 
-    def _encode_content(
-        self, record_id: str, content: Instruction | Chat, *, ends_before_response: bool = False
-    ) -> tuple[list[int], list[bool]]:
+    def _pieces(self, record: Record) -> list[Piece]:
+        if isinstance(record.content, Text):
+            return [Piece(record.content.text, True)]
         try:
-            pieces = self._wording.pieces(content)
+            return self._wording.pieces(record.content)
         except DataError as error:
-            raise DataError(f"record {record_id}: {error}") from error
-        encode = self._encode_rendered if self._wording.writes_control_tokens else self._encode_text
-        return encode(pieces[:-1] if ends_before_response else pieces)
+            raise DataError(f"record {record.record_id}: {error}") from error
 
-    def _encode_text(self, pieces: list[Piece]) -> tuple[list[int], list[bool]]:
+    def _encode_whole(self, record: Record, pieces: list[Piece], ids_of: "_IdsOf") -> tuple[list[int], list[bool]]:
+        ids, mask = self._encode_pieces(record, pieces, ids_of)
+        num_kept = 1 + max((position for position, is_target in enumerate(mask) if is_target), default=len(ids) - 1)
+        return ids[:num_kept], [False, *mask[1:num_kept]]
+
+    def _encode_pieces(self, record: Record, pieces: list[Piece], ids_of: "_IdsOf") -> tuple[list[int], list[bool]]:
+        is_rendered = self._wording.writes_control_tokens and not isinstance(record.content, Text)
+        return self._encode_rendered(pieces, ids_of) if is_rendered else self._encode_text(pieces, ids_of)
+
+    def _encode_text(self, pieces: list[Piece], ids_of: "_IdsOf") -> tuple[list[int], list[bool]]:
         """Pieces of mere text: opening tokens in front, an end-of-sequence token behind every target."""
         ids = list(self._opening_ids)
         mask = [False] * len(ids)
-        context = _Context(self._tokenize_text)
+        context = _Context(partial(ids_of, is_data=True))
         for piece in pieces:
             piece_ids = context.extend(piece.text)
             if piece.is_target:
                 piece_ids = [*piece_ids, self._end_id]
-                context = _Context(self._tokenize_text)  # what follows an end starts afresh
+                context = _Context(partial(ids_of, is_data=True))  # what follows an end starts afresh
             ids += piece_ids
             mask += [piece.is_target] * len(piece_ids)
         return ids, mask
 
-    def _encode_rendered(self, pieces: list[Piece]) -> tuple[list[int], list[bool]]:
+    def _encode_rendered(self, pieces: list[Piece], ids_of: "_IdsOf") -> tuple[list[int], list[bool]]:
         """Pieces with control tokens in them: a target goes as far as the last one of its turn, its end mark."""
         ids: list[int] = []
         mask: list[bool] = []
-        context = _Context(self._tokenize_rendered)
+        context = _Context(partial(_rendered_ids, ids_of))
         for piece in pieces:
             piece_ids = context.extend(piece.text)
             ends = [position for position, token in enumerate(piece_ids, 1) if token in self._control_ids]
@@ -159,18 +181,47 @@ class Template:
             mask += [position < num_targets for position in range(len(piece_ids))]
         return ids, mask
 
-    def _tokenize_text(self, text: str) -> list[int]:
-        encoding = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    def _ids_of(self, text: str, *, is_data: bool) -> list[int]:
+        encoding = self._tokenizer(text, add_special_tokens=False, split_special_tokens=is_data, verbose=False)
         return encoding["input_ids"]
 
-    def _tokenize_rendered(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for position, part in enumerate(_GUARDED.split(text)):  # every second part stood between guards
-            encoding = self._tokenizer(
-                part, add_special_tokens=False, split_special_tokens=position % 2 == 1, verbose=False
-            )
-            ids += encoding["input_ids"]
-        return ids
+
+class _IdsOf(Protocol):
+    def __call__(self, text: str, *, is_data: bool) -> list[int]:
+        """Gives a text's ids; in data, control tokens are the text that they are."""
+
+
+def _rendered_ids(ids_of: _IdsOf, text: str) -> list[int]:
+    ids: list[int] = []
+    for position, part in enumerate(_GUARDED.split(text)):  # every second part stood between guards
+        ids += ids_of(part, is_data=position % 2 == 1)
+    return ids
+
+
+class _Together:
+    """Texts that are noted first and tokenised at once."""
+
+    def __init__(self, tokenizer: Tokenizer, otherwise: _IdsOf) -> None:
+        self._tokenizer = tokenizer
+        self._otherwise = otherwise
+        self._known: dict[bool, dict[str, list[int]]] = {False: {}, True: {}}
+
+    def note(self, text: str, *, is_data: bool) -> list[int]:
+        """Notes a text, and gives no ids: without any, nothing merges across a boundary."""
+        self._known[is_data][text] = []
+        return []
+
+    def tokenize(self) -> None:
+        """Tokenises all that was noted."""
+        for is_data, known in self._known.items():
+            if texts := list(known):
+                encoding = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=is_data, verbose=False)
+                known.update(zip(texts, encoding["input_ids"], strict=True))
+
+    def ids_of(self, text: str, *, is_data: bool) -> list[int]:
+        """The ids of a text, also of one that was not noted."""
+        ids = self._known[is_data].get(text)
+        return self._otherwise(text, is_data=is_data) if ids is None else ids
 
 
 class _Context:

@@ -12,6 +12,16 @@ def keeps_each_token(kept: object) -> bool:
     return isinstance(kept, DynamicCache) and all(type(layer) in _KEYS_AND_VALUES for layer in kept.layers)
 
 
+def shortest_window(kept: object) -> int | None:
+    """How many tokens the layer that looks back least far sees, itself included; None where all see everything.
+
+    Args:
+        kept: for which `keeps_each_token`.
+    """
+    layers = cast("DynamicCache", kept).layers
+    return min((layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)), default=None)
+
+
 def repeat_for(kept: object, num_rows: int) -> None:
     """Makes what was kept of one row serve so many rows, in place.
 

@@ -13,6 +13,7 @@ HOW_COMPARED = (
     "Changes are from the first run. Where both runs asked about the same records, on the same side of the coins, a "
     "change is taken record by record (paired) and has a two-sided p-value, corrected with Holm's method over all "
     "measures of these two runs. Otherwise the runs are taken as independent samples, and there is an interval alone. "
+    "Exposure has no change where the runs ranked secrets among other numbers of values. "
     "The change of the excess is what is left of a change after that of the control: a run that brings out less of "
     "everything protects nothing. It is shown where the runs are paired, over the control that explains most."
 )

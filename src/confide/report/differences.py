@@ -1,16 +1,21 @@
 """Several audits side by side: how far their numbers are apart.
 
 Record by record where two runs were asked about the same records, coins included; as independent samples otherwise.
+Exposures only where secrets stand among as many values: among more, the same model's go further.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from confide.audit.results import Asked, AuditResults, Estimate, Measure
+from confide.audit.results import AuditResults, Estimate, Measure, Ranks
 from confide.audit.statistics import Interval, holm
 from confide.plural import plural
 from confide.report.pairing import SHARED, paired
+from confide.report.wording import attack_name, population_name
+
+_RANKED_BY = ("full_ranking", "alternatives")
+"""Settings that decide among how many values secrets stand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +47,25 @@ class Compared:
     Attributes:
         key: the measure's name for gates.
         measures: one per run, in the runs' order; None where a run has no such measure.
-        changes: from the first run to each later one; None where either has no such measure.
+        changes: from the first run to each later one; None where either has no such measure, or of exposure the
+            secrets stand among other numbers of values.
     """
 
     key: str
     measures: tuple[Measure | None, ...]
     changes: tuple[Change | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """A measure and the results that it stands in."""
+
+    measure: Measure
+    results: AuditResults
+
+    @property
+    def ranks(self) -> Ranks | None:
+        return None if self.measure.outcomes is None else self.measure.outcomes.ranks
 
 
 def compare(runs: Sequence[AuditResults]) -> list[Compared]:
@@ -58,18 +76,25 @@ def compare(runs: Sequence[AuditResults]) -> list[Compared]:
     """
     by_key = [_keyed(results) for results in runs]
     keys = list(dict.fromkeys(key for keyed in by_key for key in keyed))
-    columns = [
-        _corrected([_change((by_key[0].get(key), runs[0].asked), (keyed.get(key), results.asked)) for key in keys])
-        for keyed, results in zip(by_key[1:], runs[1:], strict=True)
-    ]
+    columns = [_corrected([_change(by_key[0].get(key), keyed.get(key)) for key in keys]) for keyed in by_key[1:]]
     return [
         Compared(
             key=key[0],
-            measures=tuple(keyed.get(key) for keyed in by_key),
+            measures=tuple(keyed[key].measure if key in keyed else None for keyed in by_key),
             changes=tuple(column[place] for column in columns),
         )
         for place, key in enumerate(keys)
     ]
+
+
+def notes_on_changes(runs: Sequence[AuditResults], names: Sequence[str]) -> list[str]:
+    """Says in sentences what changes may come from beside training, and which ones are not given.
+
+    Args:
+        runs: at least one.
+        names: of the runs, as many.
+    """
+    return [*other_records(runs, names), *other_ranks(runs, names)]
 
 
 def other_records(runs: Sequence[AuditResults], names: Sequence[str]) -> list[str]:
@@ -88,6 +113,49 @@ def other_records(runs: Sequence[AuditResults], names: Sequence[str]) -> list[st
         and results.measures
         and (said := _other_than(_records(runs[0]), _records(results), names[0]))
     ]
+
+
+def other_ranks(runs: Sequence[AuditResults], names: Sequence[str]) -> list[str]:
+    """Says in a sentence of each later run whose exposures are not compared with the first one's, and why.
+
+    Args:
+        runs: at least one.
+        names: of the runs, as many.
+    """
+    first, *later = (_keyed(results) for results in runs)
+    return [
+        f"{name} {said}. Exposure goes no further than that, so no change of it from {names[0]} is given. Audit both "
+        "with the same audit.full_ranking and audit.alternatives."
+        for name, keyed in zip(names[1:], later, strict=True)
+        if (said := _otherwise_ranked([(one, keyed[key]) for key, one in first.items() if key in keyed], names[0]))
+    ]
+
+
+def _otherwise_ranked(pairs: Sequence[tuple[_Side, _Side]], name: str) -> str:
+    """What to say of the later run's ranks, up to its end; "" where all exposures can be compared."""
+    apart = [(one, other) for one, other in pairs if not _is_ranked_alike(one, other)]
+    known = dict.fromkeys(
+        f"{attack_name(one.measure.attack, one.measure.code)}, {population_name(one.measure.population)}: "
+        f"{_span(other.ranks)} against {_span(one.ranks)}"
+        for one, other in apart
+        if one.ranks and other.ranks
+    )
+    if known:
+        return f"ranked planted secrets among other numbers of values than {name} ({'; '.join(known)})"
+    return f"is not known to have ranked planted secrets among as many values as {name}" if apart else ""
+
+
+def _is_ranked_alike(first: _Side, later: _Side) -> bool:
+    """Whether two measures' numbers reach equally far; where results do not say how far, if they were set alike."""
+    if first.measure.family != "exposure":
+        return True
+    if first.ranks and later.ranks:
+        return first.ranks == later.ranks
+    return all(first.results.settings.get(name) == later.results.settings.get(name) for name in _RANKED_BY)
+
+
+def _span(ranks: Ranks) -> str:
+    return f"{ranks.fewest:,}" if ranks.fewest == ranks.most else f"{ranks.fewest:,} to {ranks.most:,}"
 
 
 def _other_than(first: frozenset[int], later: frozenset[int], name: str) -> str:
@@ -123,26 +191,23 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value=value, low=value - down, high=value + up, num=min(first.num, second.num))
 
 
-def _keyed(results: AuditResults) -> dict[tuple[str, int], Measure]:
-    keyed: dict[tuple[str, int], Measure] = {}
+def _keyed(results: AuditResults) -> dict[tuple[str, int], _Side]:
+    keyed: dict[tuple[str, int], _Side] = {}
     for measure in results.measures:
         copy = 0
         while (measure.key, copy) in keyed:
             copy += 1
-        keyed[measure.key, copy] = measure
+        keyed[measure.key, copy] = _Side(measure=measure, results=results)
     return keyed
 
 
-def _change(
-    first: tuple[Measure | None, Mapping[str, Asked]], later: tuple[Measure | None, Mapping[str, Asked]]
-) -> Change | None:
+def _change(first: _Side | None, later: _Side | None) -> Change | None:
     """The change of one measure, its p-values not yet corrected."""
-    one, other = first[0], later[0]
-    if one is None or other is None:
+    if first is None or later is None or not _is_ranked_alike(first, later):
         return None
-    found = paired((one, first[1]), (other, later[1]))
+    found = paired((first.measure, first.results.asked), (later.measure, later.results.asked))
     if found is None:
-        return Change(members=difference(one.members, other.members), is_paired=False)
+        return Change(members=difference(first.measure.members, later.measure.members), is_paired=False)
     return Change(
         members=_estimate(found.members.interval),
         is_paired=True,

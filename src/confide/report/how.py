@@ -27,6 +27,7 @@ HOW: Mapping[str, str] = {
     "union": "every round's model asked",
     "two-model": "the model set against the one of the round before",
     "two-model-base": "the model set against the base model",
+    "two-model-chosen": "the model set against the older one that tells the attacker most of its own records",
     "weight-space": "the training's direction followed further",
     "own-prefix": "the attacker's own records as the beginning",
     "own-prefix-frequent": "the attacker's most frequent beginnings",

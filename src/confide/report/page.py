@@ -18,7 +18,7 @@ from confide.plural import plural
 from confide.report.advice import Advice, advice
 from confide.report.claims import epsilon_sentence
 from confide.report.comparison import HOW_COMPARED, comparison_table, glance_table
-from confide.report.differences import other_records
+from confide.report.differences import notes_on_changes
 from confide.report.drawing import plotly_script
 from confide.report.epsilons import epsilon_figures, epsilon_table
 from confide.report.figures import line_figures, roc_figures
@@ -149,7 +149,7 @@ def render_report(results: Sequence[AuditResults]) -> str:
         glance=glance_table(results, names) if is_compared else None,
         comparison=comparison_table(results, names) if is_compared else None,
         how_compared=HOW_COMPARED,
-        other_records=other_records(results, names),
+        notes_on_changes=notes_on_changes(results, names),
         figure_sections=_FIGURE_SECTIONS,
         drawn={kind for run in runs for kind, figures in run.figures.items() if figures.shown or figures.folded},
         has_figures=bool(placed),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from confide.privacy.randomness import SEEDED_MEANS, SEEDED_NOISE
 from confide.report.wording import number
 
 _WIDTH, _HEIGHT = 860, 380
@@ -26,6 +27,7 @@ class VariantUtility:
         client_epsilon: with "both" that of a client; else None.
         losses: held-out loss by seed, in nats per target token.
         base_losses: the base model's on the same rows.
+        seeded_noise: whether who knows the run's seed knows the noise.
     """
 
     name: str
@@ -34,6 +36,7 @@ class VariantUtility:
     client_epsilon: float | None
     losses: tuple[float, ...]
     base_losses: tuple[float, ...]
+    seeded_noise: bool = False
 
     @property
     def changes(self) -> tuple[float, ...]:
@@ -42,7 +45,7 @@ class VariantUtility:
 
 
 def utility_markdown(variants: Sequence[VariantUtility]) -> str:
-    """Gives a row per variant: what it hides, what that cost, and what it is good for.
+    """Gives a row per variant: what it hides, what that cost, and what it is good for; and what seeded noise means.
 
     Args:
         variants: each with at least one seed.
@@ -62,7 +65,8 @@ def utility_markdown(variants: Sequence[VariantUtility]) -> str:
             for one in variants
         ),
     ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return table + (f"\nNote: {SEEDED_MEANS}.\n" if any(one.seeded_noise for one in variants) else "")
 
 
 def utility_svg(variants: Sequence[VariantUtility], *, title: str) -> str:
@@ -111,7 +115,8 @@ def utility_svg(variants: Sequence[VariantUtility], *, title: str) -> str:
 def _spent(one: VariantUtility) -> str:
     if one.epsilon is None:
         return "no guarantee"
-    return f"{one.epsilon:.2f}" + ("" if one.client_epsilon is None else f"; of a client {one.client_epsilon:.2f}")
+    of_client = "" if one.client_epsilon is None else f"; of a client {one.client_epsilon:.2f}"
+    return f"{one.epsilon:.2f}{of_client}" + (f" ({SEEDED_NOISE})" if one.seeded_noise else "")
 
 
 def _mean_and_range(values: Sequence[float]) -> str:

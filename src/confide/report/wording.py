@@ -285,6 +285,8 @@ def need(measure: Measure) -> str:
     A caveat that asks for no number of records says what else is in the way: then that is the clause.
     """
     asked = measure.caveat or measure.note
+    if found := _ABOUT_EACH.search(asked):
+        return f"about {found[1]} records that were trained on and as many others are needed"
     if found := _OF_EACH.search(asked) or _AS_MANY.search(asked):
         return f"at least {found[1]} records that were trained on and as many others are needed"
     if found := _OF_BOTH.search(asked):
@@ -296,6 +298,7 @@ def need(measure: Measure) -> str:
     return f"about {records_needed(measure):,} records are needed"
 
 
+_ABOUT_EACH = re.compile(r"about (\d[\d,]*) of each")
 _OF_EACH = re.compile(r"(\d[\d,]*) of each")
 _AS_MANY = re.compile(r"needs (\d[\d,]*) members and as many others")
 _OF_BOTH = re.compile(r"about (\d[\d,]*) members and (\d[\d,]*) others")

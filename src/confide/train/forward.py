@@ -4,7 +4,9 @@ Most of the memory and a fifth of the time of a small model goes into logits ove
 or a padding token needs none. Used by training and by every evaluation, so that a loss means the same everywhere.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, cast
@@ -16,7 +18,7 @@ from torch.nn.functional import cross_entropy, linear_cross_entropy
 
 from confide.data.batches import Batch
 from confide.model.evaluation_mode import evaluation_mode
-from confide.model.kept_tokens import keeps_each_token, repeat_for
+from confide.model.kept_tokens import keeps_each_token, repeat_for, shortest_window
 
 _PROBE_TOKENS = 4
 # What an architecture may do to the logits behind the output layer, as transformers names it in configurations: soft
@@ -48,6 +50,20 @@ class TargetLosses:
     losses: Tensor
     is_correct: Tensor
     row: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTree:
+    """Tokens that each follow another one of them, or what stands before them all.
+
+    Attributes:
+        tokens: ids, shape (num_tokens,), int64.
+        parents: shape (num_tokens,), int64; the place of the token that each one follows, smaller than its own; -1
+            where it is the first.
+    """
+
+    tokens: Tensor
+    parents: Tensor
 
 
 class TargetScorer:
@@ -116,6 +132,46 @@ class TargetScorer:
         then = self._decoder(input_ids=ends, past_key_values=first.past_key_values, use_cache=True)
         return first.last_hidden_state[0], then.last_hidden_state
 
+    def reads_trees(self, num_tokens: int) -> bool:
+        """Whether `tree_states` can be asked about texts of so many tokens.
+
+        Not where a layer sees fewer of them. Check what comes out: some decoders may not go by places as they say.
+        """
+        takes_places = "position_ids" in inspect.signature(getattr(self._decoder, "forward", self._decoder)).parameters
+        if not self.reads_on or not takes_places or getattr(self._config, "alibi", False):
+            return False
+        return self._window is None or num_tokens < self._window
+
+    @torch.no_grad()
+    def tree_states(self, beginning: Tensor, trees: Iterable[TokenTree]) -> Iterator[Tensor]:
+        """Runs the model over texts that begin alike and part again and again, over each token of a tree once.
+
+        A token sees the beginning and those before it on its own way, and stands where it would stand there.
+
+        Args:
+            beginning: token ids, shape (num_shared,), int64, at least one; read once.
+            trees: what follows; each is read apart from the others.
+
+        Returns:
+            What `logits` turns into logits: behind the beginning, shape (1, width), and then for each tree behind each
+            of its tokens, shape (num_tokens, width).
+        """
+        first = self._decoder(input_ids=beginning[None, :], use_cache=True)
+        yield first.last_hidden_state[0, -1:]
+        for tree in trees:
+            sees = _sees(tree.parents.tolist()).to(beginning.device)
+            mask = torch.zeros(sees.shape[0], beginning.numel() + sees.shape[0], device=beginning.device)
+            mask = mask.to(first.last_hidden_state.dtype)
+            mask[:, beginning.numel() :].masked_fill_(~sees, torch.finfo(mask.dtype).min)
+            then = self._decoder(
+                input_ids=tree.tokens[None, :],
+                position_ids=(beginning.numel() + sees.sum(dim=-1) - 1)[None, :],
+                attention_mask=mask[None, None],
+                past_key_values=deepcopy(first.past_key_values),  # it grows as it is read on from
+                use_cache=True,
+            )
+            yield then.last_hidden_state[0]
+
     def loss_sum(self, batch: Batch) -> Tensor:
         """The sum over targets of the negative log-likelihood, in nats: a scalar to call `backward` on once."""
         states, targets = self.states(batch)
@@ -154,6 +210,13 @@ class TargetScorer:
         # attention takes its fastest path. What the padding positions themselves compute is never read.
         return self._decoder(input_ids=input_ids, use_cache=False).last_hidden_state
 
+    @cached_property
+    def _window(self) -> int | None:
+        """How many tokens every layer sees, of a decoder that reads on; None where there is no such bound."""
+        with evaluation_mode(self.model), torch.no_grad():
+            ids = torch.arange(_PROBE_TOKENS, device=None if self._head is None else self._head.weight.device)
+            return shortest_window(self._decoder(input_ids=ids[None, :], use_cache=True).past_key_values)
+
     def _reads_on(self) -> bool:
         if self._head is None:
             return False
@@ -187,6 +250,15 @@ class TargetScorer:
             # more, a cap or a factor would pass for a rounding in bfloat16, whose eps is 0.8 %.
             room = 2 * torch.finfo(whole.dtype).eps * float(whole.abs().max())
             return bool((apart.float() - whole.float()).abs().max() <= room)
+
+
+def _sees(parents: list[int]) -> Tensor:
+    """Which tokens of a tree each one sees: those on the way to it and itself; shape (num_tokens, num_tokens)."""
+    sees = torch.eye(len(parents), dtype=torch.bool)
+    for place, parent in enumerate(parents):
+        if parent >= 0:
+            sees[place] |= sees[parent]
+    return sees
 
 
 class _Config(Protocol):

@@ -14,8 +14,8 @@ from confide.update import Vector
 
 Script = Callable[[int, str, int], str]
 """Round (0 is the base model), the prompt's text and its number: the answer."""
-Heard = Callable[[str, Amplification], str]
-"""The prompt's text and the amplification: the answer of two models."""
+Heard = Callable[[int, str, Amplification], str]
+"""The older model's round (0 is the base model), the prompt's text and the amplification: the answer of two models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +93,12 @@ class PairedPasses(ScriptedPasses):
     ) -> list[Answer]:
         each = [amplification] * len(prompts) if isinstance(amplification, Amplification) else list(amplification)
         self.calls.append(each)
-        # Drawn texts are the protocol's.
-        self.pairs.add((int(newer[0]), 0 if older is None else int(older[0]), each[0].seed is not None))
+        number = 0 if older is None else int(older[0])
+        self.pairs.add((int(newer[0]), number, each[0].seed is not None))  # drawn texts are the protocol's
         tokenizer = self.model.tokenizer
         answers = []
         for prompt, how in zip(prompts, each, strict=True):
-            text = self._heard(tokenizer.decode(list(prompt), skip_special_tokens=True), how)
+            text = self._heard(number, tokenizer.decode(list(prompt), skip_special_tokens=True), how)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             answers.append(Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=True))
         return answers

@@ -69,7 +69,8 @@ def test_planted_secrets_come_out_of_members_and_of_nothing_else(planted: Findin
     assert greedy.members.value > 0.9
     for control in greedy.controls.values():  # one of 900 codes may be guessed
         assert control.value <= 1 / control.num
-    assert {"greedy exact", "union exact", "two-model exact", "two-model-base exact"} <= leaks(planted)
+    assert {"greedy exact", "union exact"} <= leaks(planted)
+    assert {"two-model exact", "two-model-base exact", "two-model-chosen exact"} <= leaks(planted)
     assert "probabilistic within_100" in leaks(planted)
 
 
@@ -106,7 +107,10 @@ def test_what_is_compared_is_no_longer_than_what_is_generated(overtrained: World
 
 
 def test_a_model_beyond_the_last_round_is_chosen_on_own_records(overtrained: World, planted: Findings) -> None:
-    assert re.search(r"Gamma [\d.]+ from round 2,.* chosen on 2 own records", of(planted, "weight-space").note)
+    note = of(planted, "weight-space").note
+    assert re.search(
+        r"Gamma [\d.]+ from (round [12]|the base model),.* chosen on 2 own records \(gamma for round 2,", note
+    )
     alone = extract(overtrained, overtrained.planted, "final")
     assert "Gamma 1 from the base model, as preset" in of(alone, "weight-space").note
 
@@ -121,9 +125,9 @@ def test_a_model_beyond_the_last_round_says_what_the_extrapolated_adapter_says(o
     }
     rounds = early if view == "client" else {1: early[2]}
     found = of(extract(replace(overtrained, rounds=rounds), overtrained.planted, view), "weight-space")
-    gamma = re.search(r"Gamma ([\d.]+) from", found.note)
+    gamma = re.search(r"Gamma ([\d.]+) from (round 1|the base model),", found.note)
     assert gamma is not None
-    last, older = early[2], (early[1] if view == "client" else None)
+    last, older = early[2], {"round 1": early[1], "the base model": None}[gamma[2]]
     beyond = extrapolate(layout, last, older, float(gamma[1])).vector
     expected = of(extract(replace(overtrained, rounds={1: beyond}), overtrained.planted, view), "greedy")
     assert found.outcomes is not None
@@ -151,7 +155,7 @@ def test_a_secret_that_the_base_model_says_anyway_is_no_leak_of_any_attack(overt
     passes.known = overtrained.rounds[max(overtrained.rounds)]
     findings = extract(replace(overtrained, passes=passes), overtrained.planted)
     greedy = of(findings, "greedy")
-    for attack in ("greedy", "union", "two-model", "two-model-base", "weight-space"):
+    for attack in ("greedy", "union", "two-model", "two-model-base", "two-model-chosen", "weight-space"):
         assert of(findings, attack).controls["base"].value == greedy.members.value > 0.9, attack
     assert not [name for name in leaks(findings) if name.endswith(" exact")]
 
@@ -198,6 +202,9 @@ def test_the_two_model_attack_is_tuned_on_own_records_that_were_trained_on(
     )
     assert num_own == 2
     assert "chosen on 2 own records" in of(planted, "two-model").note
+    assert re.search(
+        r", the best of 3 of the 3 older models: .* on 2 own records", of(planted, "two-model-chosen").note
+    )
     assert "no own records" in of(extract(overtrained, overtrained.planted, "final"), "two-model-base").note
 
 

@@ -161,7 +161,7 @@ def test_a_gain_beyond_its_controls_is_never_a_leak_as_a_sharper_draw_has_one_to
     passes = PairedPasses(
         taught.passes.model,
         script=lambda number, prompt, place: rest(prompt) if number == 3 else "nothing",
-        heard=lambda prompt, how: rest(prompt),
+        heard=lambda older, prompt, how: rest(prompt),
     )
     rounds = {number: round_adapter(passes.model, number) for number in (1, 2, 3)}
     found = protocol(replace(taught, passes=passes, rounds=rounds))

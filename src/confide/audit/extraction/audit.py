@@ -31,8 +31,8 @@ def audit_extraction(
         population: whose texts are looked for. The attacker's own are not, but attacks are tuned on those of them that
             it trained on.
         truth: the answers.
-        rounds: which rounds' models to look at; the last one is the model under attack. Two models are always a round's
-            and that of the round before it in the view.
+        rounds: which rounds' models to look at; the last one is the model under attack. It is set against the base
+            model, that of the round before it in the view, and one of these that is chosen on own records.
         settings: how much is generated.
 
     Returns:

@@ -84,13 +84,13 @@ class _Completions:
             [np.array([float(getattr(score, name)) for score in scores]) for scores in (found, self.of_base)]
             for name in ("rouge_l", "num_common")
         )
-        longest = float(max(len(split.remainder) for split in self.splits))
+        lengths = np.array([float(len(split.remainder)) for split in self.splits])
         return Findings(
             found=[
                 rate(subject, "exact", is_exact, base_exact),
                 rate(subject, "near", is_near, base_near),
                 mean(subject, "rouge_l", rouge, base_rouge, most=1.0),
-                mean(subject, "longest_run", run, base_run, most=longest),
+                mean(subject, "longest_run", run, base_run, most=float(lengths.max()), most_of_each=lengths),
             ],
             memorised=self.probe.memorised(attack, texts, self.splits, is_exact & subject.labels),
         )

@@ -87,6 +87,20 @@ class Probe:
         """The adapter under attack."""
         return self.view.adapters[self.rounds[-1]]()
 
+    @cached_property
+    def older(self) -> tuple[int, ...]:
+        """The models that may be set against the final one: of equally good ones an attacker takes the first.
+
+        That of the round right before, the base model (0), then the other rounds that are looked at, newest first.
+        """
+        last = self.rounds[-1]
+        return tuple(dict.fromkeys((self.before(last), 0, *reversed(self.rounds[:-1]))))
+
+    @property
+    def num_older(self) -> int:
+        """How many models before the final one the attacker has, looked at or not; the base model is one."""
+        return 1 + sum(number < self.rounds[-1] for number in self.view.rounds)
+
     @property
     def ends(self) -> tuple[int, ...]:
         """Tokens that end an answer."""

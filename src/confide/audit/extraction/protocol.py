@@ -161,12 +161,13 @@ class _Row:
         return Findings(found=found, curves=curves_over_rounds(self.probe, subject.attack, self.outcomes))
 
     def gains(self, basic: "_Row") -> list[Found]:
-        values = (self._mean() - basic._mean(), self._best() - basic._best())
-        return [self._gain(metric, one) for metric, one in zip(GAINS, values, strict=True)]
+        pairs = ((self._mean(), basic._mean()), (self._best(), basic._best()))
+        return [self._gain(metric, one, other) for metric, (one, other) in zip(GAINS, pairs, strict=True)]
 
-    def _gain(self, metric: str, values: Floats) -> Found:
+    def _gain(self, metric: str, with_two: Floats, alone: Floats) -> Found:
         subject = replace(self.subject, note=f"{self.subject.note} {_SHARPER}")
-        found = mean(subject, metric, values, np.zeros(values.size), most=None)
+        nothing = np.zeros(alone.size)
+        found = mean(subject, metric, with_two - alone, nothing, most=None, most_of_each=1 - alone)
         return replace(found, controls={**found.controls, "base": _NOTHING}, barred=_SHARPER)
 
     def _mean(self) -> Floats:

@@ -4,6 +4,7 @@ A token costs half of what it does with two models.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from confide.attacks.extraction.prompts import Split
 from confide.attacks.extraction.scoring import score_completion
@@ -22,26 +23,51 @@ _ATTACK = "weight-space"
 def audit_beyond(
     probe: Probe, splits: Sequence[Split], own: Sequence[Split], *, max_new_tokens: int, score: Score
 ) -> Findings:
-    """Completes every prompt with the final model moved on by gamma times its last step.
+    """Completes every prompt with the final model moved on by gamma times its step from an older one.
 
-    The last step is that from the round before, where the attacker has it, else that from the base model.
+    Gamma is chosen for the step from the round before, where the attacker has it, else from the base model; then, with
+    that gamma, the older model among all of `Probe.older`. Without own records neither is.
 
     Args:
         probe: what is attacked.
         splits: prompts.
-        own: the attacker's own records, cut in the same way, of which some are taken to choose gamma on.
+        own: the attacker's own records, cut in the same way, of which some are taken to choose on.
         max_new_tokens: the longest continuation.
         score: of the texts.
     """
-    before = probe.before(probe.rounds[-1])
-    older = probe.adapter(before)
-    layout, own = probe.passes.model.layout, own[:_MOST_OWN]
-    moved = {gamma: extrapolate(layout, probe.final, older, gamma) for gamma in (GAMMAS if own else GAMMAS[:1])}
-    gamma = max(moved, key=lambda one: _num_matching(probe, moved[one], own, max_new_tokens)) if own else GAMMAS[0]
+    before, *others = probe.older
+    own = own[:_MOST_OWN]
+    first = _best([_move(probe, before, gamma, own, max_new_tokens) for gamma in (GAMMAS if own else GAMMAS[:1])])
+    tried = [first, *(_move(probe, number, first.gamma, own, max_new_tokens) for number in others if own)]
+    best = _best(tried)
     how = f"chosen on {len(own)} own records" if own else "as preset: no own records to tune on"
-    lost = f", {moved[gamma].lost_share:.0%} of it beyond the adapter's rank" if moved[gamma].lost_share else ""
-    texts = probe.complete(moved[gamma].vector, splits, max_new_tokens)
-    return score(_ATTACK, "E6", texts, f"Gamma {gamma:g} from {model_name(before)}{lost}, {how}, likeliest token.")
+    if len(tried) > 1:
+        how += f" (gamma for {model_name(before)}, then the best of {len(tried)} of the {probe.num_older} older models)"
+    lost = f", {best.moved.lost_share:.0%} of it beyond the adapter's rank" if best.moved.lost_share else ""
+    texts = probe.complete(best.moved.vector, splits, max_new_tokens)
+    note = f"Gamma {best.gamma:g} from {model_name(best.older)}{lost}, {how}, likeliest token."
+    return score(_ATTACK, "E6", texts, note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beyond:
+    """The final model moved on from an older one, and how many tokens of own records come out."""
+
+    older: int
+    gamma: float
+    moved: Extrapolated
+    num_matching: int
+
+
+def _best(tried: Sequence[_Beyond]) -> _Beyond:
+    """The first of those that bring out most."""
+    return max(tried, key=lambda one: one.num_matching)
+
+
+def _move(probe: Probe, older: int, gamma: float, own: Sequence[Split], max_new_tokens: int) -> _Beyond:
+    moved = extrapolate(probe.passes.model.layout, probe.final, probe.adapter(older), gamma)
+    num_matching = _num_matching(probe, moved, own, max_new_tokens) if own else 0
+    return _Beyond(older=older, gamma=gamma, moved=moved, num_matching=num_matching)
 
 
 def _num_matching(probe: Probe, moved: Extrapolated, own: Sequence[Split], max_new_tokens: int) -> int:

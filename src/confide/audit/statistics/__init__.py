@@ -41,6 +41,7 @@ from confide.audit.statistics.gaussian_curve import (
     normal_pair_epsilon,
 )
 from confide.audit.statistics.interval import CONFIDENCE, Alternative, Difference, Interval
+from confide.audit.statistics.mean_power import MeanControls, finds_half_in_mean, records_for_half_in_mean
 from confide.audit.statistics.means import (
     PairedMeanDifference,
     mean_difference,
@@ -93,6 +94,7 @@ __all__ = [
     "Guesses",
     "Halves",
     "Interval",
+    "MeanControls",
     "PairedMeanDifference",
     "RecordsNeeded",
     "RocPoint",
@@ -115,6 +117,7 @@ __all__ = [
     "f_dp_mu",
     "final_model_epsilon",
     "finds_half",
+    "finds_half_in_mean",
     "gaussian_epsilon",
     "gaussian_log_delta",
     "gaussian_mechanism_epsilon",
@@ -139,6 +142,7 @@ __all__ = [
     "rank_p_value",
     "records_for_auc",
     "records_for_half",
+    "records_for_half_in_mean",
     "roc_curve",
     "share_mean_difference",
     "shortage",
