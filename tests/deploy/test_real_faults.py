@@ -151,7 +151,8 @@ def test_a_round_is_completed_with_a_member_killed_between_upload_and_release(ne
 def test_a_node_that_is_restarted_costs_at_most_the_rounds_that_begin_meanwhile(net: Network, tmp_path: Path) -> None:
     member = net.members[SECOND]
     running = net.run("restarted", TWO_ARE_ENOUGH)
-    member.await_line("round 1, sign: answered", PHASE_SECONDS)
+    # Whoever is asked to release is shown the signatures of all: this member's has arrived.
+    net.members[FIRST].await_line("round 1, release: asked", PHASE_SECONDS)
     stopped = time.monotonic()
     member.ask_to_end()
     member.end()
