@@ -4,8 +4,6 @@ import itertools
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,28 +13,10 @@ from confide.deploy.kept_answer import Answer
 from confide.deploy.relay import MAX_BYTES, Asked, ask, serve
 from confide.errors import DataError, DeployError, RunInterrupted
 from confide.transport.hearing import NOT_ANSWERED
+from tests.deploy.worker import worker
 
 SECONDS = 20.0
 NUMBERS = map(str, itertools.count())
-
-
-@contextmanager
-def serving(handle: Callable[[bytes], bytes]) -> Iterator[Path]:
-    is_over = threading.Event()
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "worker"
-        settings = {"kept": path.with_name("answers"), "is_stopped": is_over.is_set}
-        thread = threading.Thread(target=serve, args=(path, handle), kwargs=settings)
-        thread.start()
-        try:
-            while not path.exists():
-                assert thread.is_alive()
-            yield path
-        finally:
-            is_over.set()
-            thread.join(SECONDS)
-            assert not thread.is_alive()
-        assert not list(Path(folder).iterdir())
 
 
 def asked(body: bytes | None, *, run: int = 1, number: str = "") -> Asked:
@@ -57,7 +37,7 @@ def caller(path: Path) -> socket.socket:
 @pytest.mark.parametrize("num_bytes", [0, 1, 3_000_001])
 def test_bytes_go_and_come_unchanged(num_bytes: int) -> None:
     request = bytes(range(256)) * (num_bytes // 256) + bytes(num_bytes % 256)
-    with serving(lambda got: got[::-1] + b"!") as path:
+    with worker(lambda got: got[::-1] + b"!") as path:
         assert ask(path, asked(request), SECONDS) == Answer(body=request[::-1] + b"!", is_kept=True)
 
 
@@ -65,7 +45,7 @@ def test_an_error_of_ours_comes_with_its_text_and_another_without() -> None:
     def handle(request: bytes) -> bytes:
         raise DataError("no rows") if request == b"ours" else ZeroDivisionError("a secret")
 
-    with serving(handle) as path:
+    with worker(handle) as path:
         ours = ask(path, asked(b"ours", number="1"), SECONDS)
         assert ours == Answer(error_kind="DataError", error="no rows", is_kept=True)
         assert ask(path, asked(None, number="1"), SECONDS) == ours
@@ -81,7 +61,7 @@ def test_a_request_is_worked_on_once_and_its_answer_is_there_for_whoever_asks_ag
         handled.append(request)
         return request * 2
 
-    with serving(handle) as path:
+    with worker(handle) as path:
         assert ask(path, asked(None, number="1"), SECONDS).error_kind == NOT_ANSWERED
         first = ask(path, asked(b"a", number="1"), SECONDS)
         other = ask(path, asked(b"b", number="1", run=2), SECONDS)
@@ -104,7 +84,7 @@ def test_what_is_done_when_its_caller_is_gone_is_kept_and_whoever_asks_for_it_me
         may_end.wait(SECONDS)
         return b"done"
 
-    with serving(handle) as path:
+    with worker(handle) as path:
         with pytest.raises(DeployError, match="within 0"):
             ask(path, asked(b"train", number="1"), 0.2)  # as a ClientApp that dies
         assert is_begun.wait(SECONDS)
@@ -120,7 +100,7 @@ def test_the_worker_survives_callers_that_die_lie_or_send_nothing() -> None:
         handled.append(request)
         return bytes(8_000_000)  # more than a socket buffers: the worker is still sending when the caller is gone
 
-    with serving(handle) as path:
+    with worker(handle) as path:
         with caller(path) as silent:
             silent.sendall(b"\0\0")
         with caller(path) as cut:
@@ -147,14 +127,14 @@ def test_a_worker_that_takes_too_long_is_not_waited_for() -> None:
         is_asked.wait(SECONDS)
         return b""
 
-    with serving(handle) as path:
+    with worker(handle) as path:
         with pytest.raises(DeployError, match=r"within 0\.2 s"):
             ask(path, asked(b""), 0.2)
         is_asked.set()
 
 
 def test_only_this_user_can_reach_the_socket() -> None:
-    with serving(lambda request: request) as path:
+    with worker(lambda request: request) as path:
         assert path.stat().st_mode & 0o777 == 0o600
 
 

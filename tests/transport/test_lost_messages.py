@@ -21,7 +21,8 @@ from confide.transport.flower import (
     read_again,
     read_body,
 )
-from tests.transport.client_app import answer_as_client_app, worker
+from tests.deploy.worker import worker
+from tests.transport.client_app import answer_as_client_app
 from tests.transport.fake_grid import Answer, FakeGrid
 from tests.transport.test_flower import Clock, stalling
 

@@ -13,7 +13,8 @@ from confide.errors import MessageError, RunInterrupted
 from confide.transport.base import Transport
 from confide.transport.flower import FlowerTransport
 from confide.transport.inprocess import InProcessTransport
-from tests.transport.client_app import answer_as_client_app, worker
+from tests.deploy.worker import worker
+from tests.transport.client_app import answer_as_client_app
 from tests.transport.fake_grid import FakeGrid
 
 Handlers = Mapping[str, Callable[[bytes], bytes]]
