@@ -1,7 +1,7 @@
 """The round sealed with one-time keys: equal to the plain one, closed to a cheating server, open to drop-outs."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,12 @@ from confide.messages import (
     unpack_parts,
 )
 from confide.parties.server import SPARE_SHARES
+from confide.round import run_round
 from confide.run import RunDirectory
 from confide.seal.fixedpoint import sum_error_bound
 from confide.seal.profiles import get_profile
 from confide.seal.scheme import ClientSealing
-from confide.transport.base import Reply
+from confide.transport.base import MISSING, Reply, Transport
 from tests.conftest import ConfigMaker
 from tests.town import NAMES, Fault, Town, on
 
@@ -310,6 +311,31 @@ def test_all_shares_are_sent_only_to_who_could_not_open_with_the_first(monkeypat
     town.transport.before = look
     assert town.round().record.failures == {"client 03": "no answer"}
     assert sent == [*((name, 6 + SPARE_SHARES) for name in town.names), ("client 02", 10)]
+
+
+class SilentInOpening:
+    """A transport that says of one client that it did not answer, where the sum is to be opened."""
+
+    def __init__(self, inner: Transport, client: str) -> None:
+        self.inner = inner
+        self.client = client
+        self.asked_to_open: list[list[str]] = []
+
+    def exchange(self, requests: Mapping[str, bytes]) -> Iterator[Reply]:
+        is_opening = all(isinstance(decode(request), OpenRequest) for request in requests.values())
+        if is_opening:
+            self.asked_to_open.append(list(requests))
+        for reply in self.inner.exchange(requests):
+            is_silent = is_opening and reply.client == self.client
+            yield Reply(client=self.client, error_kind=MISSING, error="no answer in time") if is_silent else reply
+
+
+def test_a_client_that_a_transport_says_is_silent_is_not_asked_to_open_twice() -> None:
+    town = Town(names=clients(10), scheme="onetime")
+    transport = SilentInOpening(town.transport, "client 03")
+    result = run_round(town.server, transport, town.state, town.notes)
+    assert result.record.failures == {"client 03": "Missing: no answer in time"}
+    assert transport.asked_to_open == [list(town.names)]
 
 
 class TestACheatingServer:

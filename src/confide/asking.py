@@ -47,8 +47,9 @@ class Wire:
             RunError: a client met what must stop the run.
         """
         answers: dict[str, _Read] = {}
+        counted: set[str] = set()
         failures = dict.fromkeys(requests, NO_ANSWER)
-        for reply in self.transport.exchange(Requests(list(requests), partial(self._send, requests))):
+        for reply in self.transport.exchange(Requests(list(requests), partial(self._send, requests, counted))):
             self.bytes_up += len(reply.body)
             if reply.error_kind in STOPPING:
                 raise STOPPING[reply.error_kind](f"client {reply.client}: {reply.error}")
@@ -64,7 +65,10 @@ class Wire:
             del failures[reply.client]
         return answers, failures
 
-    def _send(self, requests: Mapping[str, bytes], client: str) -> bytes:
+    def _send(self, requests: Mapping[str, bytes], counted: set[str], client: str) -> bytes:
+        """Gives a request; a transport that sends it again, or tries to, asks for it again."""
         request = requests[client]
-        self.bytes_down += len(request)
+        if client not in counted:
+            counted.add(client)
+            self.bytes_down += len(request)
         return request

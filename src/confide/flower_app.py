@@ -1,6 +1,6 @@
 """The two apps that Flower starts: thin shells around the coordinator and around a node's worker.
 
-Flower loads this module through the few lines that `confide.deploy.processes.thin_app` writes. It starts a new process
+Flower loads this module through the few lines that `confide.deploy.control.thin_app` writes. It starts a new process
 for every message to a node, so nothing heavy is imported here: the client's app passes bytes to the worker's socket and
 its answer back.
 """
@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from confide.deploy.kept_answer import Answer
 from confide.deploy.relay import MAX_BYTES, Asked, ask
 from confide.errors import DeployError, MessageError
+from confide.transport.base import MISSING
 from confide.transport.flower import (
     LARGE_BYTES,
     Again,
@@ -25,7 +26,6 @@ from confide.transport.flower import (
     read_again,
     read_body,
 )
-from confide.transport.hearing import MISSING
 
 FOLDER_KEY = "folder"
 """The key of the run's settings with the run directory's path, on the server."""

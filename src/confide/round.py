@@ -38,7 +38,7 @@ from confide.parties.opening import Opening
 from confide.parties.server import RoundPlan, Server, ServerState, Upload
 from confide.records import ClientDiagnostics, RoundRecord
 from confide.round_record import Clock, RoundNotes, make_record
-from confide.transport.base import Transport
+from confide.transport.base import MISSING, Transport
 
 _BEHIND = "it is behind: it did not answer, or did not catch up"
 
@@ -249,6 +249,8 @@ def release_key(
 def open_sum(server: Server, wire: Wire, opening: Opening) -> tuple[dict[str, OpenReply], dict[str, str]]:
     """Has the clients open the sum: with a few shares more than are needed, and where that fails, with all there are.
 
+    Who did not answer at all is not asked a second time: another wait as long would not bring it back.
+
     Returns:
         The reports of who opened it, and why the others did not.
     """
@@ -256,12 +258,16 @@ def open_sum(server: Server, wire: Wire, opening: Opening) -> tuple[dict[str, Op
     ask = partial(wire.ask, kind=OpenReply, read=partial(server.check_opened, opening.plan))
     enough = server.enough_to_open(released)
     opened, failures = ask(server.open_requests(members, total, enough, uploads, opening.before.current))
-    refused = frozenset(client for client, reason in failures.items() if reason != NO_ANSWER)
+    refused = frozenset(client for client, reason in failures.items() if not _is_silence(reason))
     if refused and len(enough) < len(released):
         again, refusals = ask(server.open_requests(members, total, released, uploads, refused))
         opened |= again
         failures = {client: reason for client, reason in failures.items() if client not in refused} | refusals
     return opened, failures
+
+
+def _is_silence(reason: str) -> bool:
+    return reason == NO_ANSWER or reason.startswith(f"{MISSING}: ")
 
 
 def read_state(server: Server, wire: Wire, state: ServerState) -> GlobalState:

@@ -6,7 +6,7 @@ import pytest
 
 from confide.deploy.attendance import Attendance
 from confide.deploy.terms import Terms
-from confide.errors import RunError
+from confide.errors import DeployError, RunError
 from confide.membership.identity import Identity
 from confide.membership.roster import Roster
 from confide.membership.statements import presence_statement
@@ -93,6 +93,30 @@ def test_a_node_that_appears_later_is_offered_the_run_then(identities: dict[str,
     nodes.answers[2] = _answer(identities["west"])
     assert attendance.look()
     assert nodes.introduced == {"east": 1, "west": 2}
+
+
+def test_a_network_that_does_not_say_who_is_there_is_told_of_once_and_looked_at_again(
+    identities: dict[str, Identity], terms: Terms
+) -> None:
+    class Failing(Nodes):
+        num_failures = 2
+
+        def nodes(self) -> list[int]:
+            if self.num_failures:
+                self.num_failures -= 1
+                raise DeployError("the SuperLink failed")
+            return super().nodes()
+
+    told: list[str] = []
+    attendance = Attendance(Failing({1: _answer(identities["east"])}), terms, told.append)
+    assert not attendance.try_to_look()
+    assert attendance.reasons == {"the network": "the SuperLink failed"}
+    with pytest.raises(DeployError, match="the SuperLink failed"):
+        attendance.look()
+    assert attendance.try_to_look(again=False)
+    assert attendance.names == {"east"}
+    assert attendance.reasons == {}
+    assert told == ["nobody is looked for at present: the SuperLink failed"]
 
 
 def _replayed(terms: Terms, identity: Identity) -> Answer:

@@ -1,13 +1,14 @@
 """Members and the server killed between any two steps of a run: it goes on, and ends as one never disturbed."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from confide.deploy.coordinator import Coordinator
-from confide.errors import RoundFailedError, RunDirectoryError
+from confide.errors import DeployError, PrivacyBudgetError, RoundFailedError, RunDirectoryError
 from confide.membership.roster import Roster
 from confide.parties.server import ServerState
 from confide.round import RoundResult
@@ -70,6 +71,23 @@ def test_a_round_goes_on_without_a_member_that_dies_before_its_list_is_signed(tm
     assert [record.members for record in records] == [NAMES, NAMES[:2]]
     assert THIRD in records[1].failures
     assert _final(field, FIRST) == _final(field, SECOND)
+
+
+def test_a_member_that_says_its_budget_is_spent_ends_no_run_that_has_none(tmp_path: Path) -> None:
+    def lie(name: str, at: str, number: int) -> None:
+        del name
+        if (at, number) == ("train", 2):
+            raise PrivacyBudgetError("spent")
+
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].before = lie
+    with pytest.raises(PrivacyBudgetError, match=f"client {THIRD}: spent"):
+        field.go()
+    assert field.directory.status == "failed"
+    field.members[THIRD].before = fine
+    field.go()
+    assert field.directory.status == "finished"
+    assert field.directory.last_round() == 2
 
 
 @pytest.mark.parametrize("phase", ["release", "open"])
@@ -281,3 +299,36 @@ def test_a_run_of_an_earlier_roster_does_not_go_on_at_a_member_that_has_a_new_on
     with pytest.raises(RoundFailedError, match=f"another roster than {FIRST} holds: it adds {THIRD}"):
         field.go()
     assert field.directory.last_round() == 1
+
+
+def _failing_looks(field: Field, monkeypatch: pytest.MonkeyPatch, places: Collection[int]) -> None:
+    """Has the network fail to say who is there, at these looks."""
+    nodes, looks = field.nodes, count(1)
+
+    def look() -> list[int]:
+        if next(looks) in places:
+            raise DeployError("the SuperLink failed")
+        return nodes()
+
+    monkeypatch.setattr(field, "nodes", look)
+    monkeypatch.setattr("confide.deploy.coordinator._LOOK_SECONDS", 0.01)
+
+
+def test_a_network_that_fails_to_say_who_is_there_costs_no_run(
+    tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = Field(tmp_path)
+    _failing_looks(field, monkeypatch, {1, 2, 4})  # as members are waited for, and before a round
+    field.go()
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+    assert field.notices.count("nobody is looked for at present: the SuperLink failed") == 2
+
+
+def test_a_network_that_never_says_who_is_there_is_the_cause_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = Field(tmp_path)
+    _failing_looks(field, monkeypatch, range(1, 10000))
+    with pytest.raises(RoundFailedError, match=r"0 of 3 members are there.*the network: the SuperLink failed"):
+        field.go()
+    assert field.directory.status == "failed"

@@ -4,11 +4,13 @@ import itertools
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from confide.deploy import relay
 from confide.deploy.kept_answer import Answer
 from confide.deploy.relay import MAX_BYTES, Asked, ask, serve
 from confide.errors import DataError, DeployError, RunInterrupted
@@ -113,6 +115,32 @@ def test_the_worker_survives_callers_that_die_lie_or_send_nothing() -> None:
             deaf.recv(1)
         assert ask(path, asked(b"fine"), SECONDS) == Answer(body=bytes(8_000_000), is_kept=True)
     assert handled == [b"deaf", b"fine"]
+
+
+def test_a_caller_that_reads_slowly_but_never_stalls_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "_STALLED_SECONDS", 0.5)
+    answer = bytes(range(256)) * 80_000
+    with worker(lambda _: answer) as path, caller(path) as slow:
+        slow.sendall(head(1) + b"x")
+        got = bytearray()
+        while piece := slow.recv(1 << 20):
+            got += piece
+            time.sleep(0.01)  # for a hundred pieces, together twice the limit
+    assert got.endswith(answer)
+
+
+def test_an_error_text_that_has_no_utf8_is_told_and_kept_all_the_same() -> None:
+    handled: list[bytes] = []
+
+    def handle(request: bytes) -> bytes:
+        handled.append(request)
+        raise DataError("a name \ud800 of the server's")
+
+    with worker(handle) as path:
+        for _ in range(2):
+            told = ask(path, asked(b"x", number="1"), SECONDS)
+            assert told == Answer(error_kind="DataError", error="a name ? of the server's", is_kept=True)
+    assert handled == [b"x"]
 
 
 def test_asking_where_no_worker_is_says_so(tmp_path: Path) -> None:

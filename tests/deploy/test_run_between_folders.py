@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.deploy.coordinator import coordinate_run, start_run
+from confide.deploy.coordinator import start_run
 from confide.deploy.policy import Policy
 from confide.deploy.run_config import load_run_config
 from confide.errors import RoundFailedError
@@ -100,7 +100,7 @@ def _refused(field: Field, name: str) -> str:
     directory = start_run(
         field.run.parent / name, load_run_config(field.run.parent.parent / "config.toml"), field.roster
     )
-    coordinate_run(directory.path, field)
+    field.coordinate(directory.path)
     assert [record.members for record in directory.records()] == [(NAMES[0], NAMES[2])] * 2
     notices = directory.info["notices"]
     assert isinstance(notices, list)

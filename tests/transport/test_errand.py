@@ -9,7 +9,7 @@ REPLY = NodeReply(node=1, error_kind="Missing", error="nothing")
 
 
 def begun(seconds: float = 100.0) -> Errand:
-    errand = Errand(node=1, seconds=seconds, make=lambda: b"request")
+    errand = Errand(node=1, seconds=seconds, make=lambda: b"request", began=0.0)
     errand.sent("first", 0.0)
     return errand
 
@@ -91,3 +91,33 @@ def test_an_inquiry_is_forgotten_where_it_was_lost_itself() -> None:
     errand.answered("second", Heard(word=Word.GONE, reply=REPLY))
     assert (errand.messages, errand.told) == (["first"], None)
     assert errand.inquire_at == 120.0 + 240.0
+
+
+def test_what_failed_is_sent_again_ever_more_rarely_until_something_is_heard() -> None:
+    errand = begun()
+    waits = []
+    for _ in range(7):
+        errand.pause(10.0)
+        waits.append(errand.send_at - 10.0)
+    errand.turn(Word.HELD, 20.0)
+    errand.turn(Word.GONE, 20.0)
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    assert errand.send_at == 20.0 + 1
+
+
+def test_a_node_for_which_flower_takes_no_request_is_given_up_and_one_that_has_it_is_not() -> None:
+    errand = begun()
+    errand.pushed("", 120.0)
+    refused = [errand.is_refused]
+    errand.turn(Word.HELD, 130.0)
+    errand.pushed("", 130.0)
+    unknown = Errand(node=1, seconds=100.0, make=lambda: b"", began=50.0)
+    unknown.pushed("", 50.0)
+    assert [*refused, errand.is_refused, unknown.is_refused] == [False, False, True]
+    assert errand.send_at > 130.0
+
+
+def test_time_begins_with_the_first_request_of_all_and_not_when_flower_takes_it() -> None:
+    errand = Errand(node=1, seconds=100.0, make=lambda: b"", began=50.0)
+    errand.pushed("first", 90.0)
+    assert (errand.due, errand.deadline, errand.end) == (150.0, 150.0, 250.0)

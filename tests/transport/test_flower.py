@@ -14,35 +14,51 @@ from confide.transport.base import MAX_ERROR_CHARACTERS, NodeReply
 from confide.transport.errand import MAX_TURNS
 from confide.transport.flower import FlowerTransport, body_record, error_record, read_again, read_body
 from confide.transport.pulls import LeftPulls
+from tests.clock import Clock as Ticking
 from tests.transport.fake_grid import Answer, FakeGrid
 
 PIECE = 4 << 20
 LIMIT = 64 << 20
 MOMENT = 0.5
-
+LOOK = 0.002
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
 
-class Clock:
+class Clock(Ticking):
     """Time that passes only when somebody sleeps."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
     def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        time.sleep(0.001)  # so that other threads get on
+        super().sleep(seconds)
+        if not all_calls_hang():
+            time.sleep(0.001)  # so that other threads get on
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Takes what does not come within a moment for something that never does."""
-        if event.wait(MOMENT if seconds else 0.0):
+        """Takes what hangs, and what does not come within a moment, for something that never comes."""
+        end = time.monotonic() + (MOMENT if seconds else 0.0)
+        while time.monotonic() < end and not all_calls_hang():
+            if event.wait(LOOK):
+                return True
+        if event.is_set():  # asked last: a call that is over does not hang
             return True
         self.now += seconds
         return False
+
+
+_hanging: dict[threading.Thread, threading.Event] = {}
+
+
+def hang(until: threading.Event) -> None:
+    """Waits, so that a `Clock` knows of it."""
+    _hanging[threading.current_thread()] = until
+    until.wait()
+    del _hanging[threading.current_thread()]
+
+
+def all_calls_hang() -> bool:
+    """Whether no call to Flower that goes on can get on."""
+    calls = [thread for thread in threading.enumerate() if thread.name == "a call to Flower"]
+    return all(thread in _hanging and not _hanging[thread].is_set() for thread in calls)
 
 
 def transport(
@@ -149,12 +165,12 @@ def test_a_malformed_reply_is_an_error_of_that_node(content: RecordDict, why: st
 
 
 def test_a_reply_that_flower_cannot_read_is_given_up_and_says_nothing_of_its_content() -> None:
-    made, grid = transport({1: breaking, 2: saying(body_record(b"fine"))}, seconds=60.0)
+    made, grid = transport({1: breaking, 2: saying(body_record(b"fine"))}, seconds=600.0)
     replies = {reply.node: reply for reply in made.ask_nodes({1: b"", 2: b""})}
     assert replies[1].error_kind == "MessageError"
     assert "secret" not in replies[1].error
     assert replies[2].body == b"fine"
-    assert grid.events.count("pull 1") == 3 * (1 + MAX_TURNS)
+    assert grid.events.count("push 1") == 1 + MAX_TURNS
 
 
 @pytest.mark.parametrize(
@@ -178,8 +194,28 @@ def test_the_reply_to_another_message_is_no_answer() -> None:
     (first,) = made.ask_nodes({1: b""})
     (second,) = made.ask_nodes({1: b""})
     assert first.body == b"an old answer"
-    assert (second.error_kind, second.body) == ("MessageError", b"")
-    assert "another message" in second.error
+    assert (second.error_kind, second.error, second.body) == ("Missing", "no answer within 10 s", b"")
+
+
+def strangers_error() -> Message:
+    return Message(Error(2, "from a stranger"), reply_to=Message(RecordDict(), 1, "query.confide"))
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [lambda: Message(body_record(b"from a stranger"), 1, "query.confide"), strangers_error],
+    ids=["content", "error"],
+)
+def test_what_another_node_sends_to_the_server_is_no_answer_of_this_one(stray: Callable[[], Message]) -> None:
+    class Strayed(FakeGrid):
+        """Gives what a stranger sent with every reply, as Flower does, and before there is one."""
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            return [stray(), *super().pull_messages(message_ids)]
+
+    made, _ = transport({}, grid=Strayed({1: after(2, saying(body_record(b"here")))}))
+    (reply,) = made.ask_nodes({1: b""})
+    assert (reply.error_kind, reply.body) == ("", b"here")
 
 
 def test_an_error_told_by_a_node_comes_as_one_bounded_line() -> None:
@@ -225,7 +261,7 @@ class Stall:
 
     def __call__(self, message: Message) -> Message:
         self.num_begun += 1
-        self.ended.wait()
+        hang(self.ended)
         return Message(body_record(b"too late"), reply_to=message)
 
 
@@ -363,8 +399,36 @@ def test_an_upload_that_goes_on_when_nobody_takes_more_replies_is_waited_for_bef
         assert next(iter(replies)).node == 2
         assert isinstance(replies, Generator)
         replies.close()
-        first = next(iter(made.ask_nodes({1: b"", 2: b""})))
-    assert (first.node, first.error) == (1, "an answer of it that came too late is still on its way")
+        second = {reply.node: reply for reply in made.ask_nodes({1: b"", 2: b""})}
+    assert second[2].body == b"here"
+    assert second[1].error == "an answer of it that came too late is still on its way"
+    assert stall.num_begun == 1
+
+
+def test_a_node_whose_upload_still_goes_on_is_asked_when_that_has_ended() -> None:
+    """As where training is asked again in a wider range while an update comes in."""
+    stall = Stall()
+    answers: Iterator[Answer] = iter([stall, saying(body_record(b"again"))])
+
+    class Ending(Clock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if self.now > 100:
+                stall.ended.set()
+
+    clock = Ending()
+    made, grid = transport(
+        {1: lambda message: next(answers)(message), 2: saying(body_record(b"here"))}, seconds=600.0, clock=clock
+    )
+    replies = made.ask_nodes({1: b"first", 2: b"first"})
+    assert next(iter(replies)).node == 2
+    assert isinstance(replies, Generator)
+    replies.close()
+    assert clock() < 100
+    (reply,) = made.ask_nodes({1: b"second"})
+    assert reply.body == b"again"
+    assert [read_body(message.content, max_bytes=9) for message in grid.pushed] == [b"first", b"first", b"second"]
+    assert 100 < clock() < 600
 
 
 def test_a_node_whose_upload_was_given_up_is_asked_again_when_it_has_ended() -> None:
@@ -393,11 +457,11 @@ class Silent(FakeGrid):
         self.speaks = threading.Event()
 
     def get_node_ids(self) -> Iterable[int]:
-        self.speaks.wait()
+        hang(self.speaks)
         return super().get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        self.speaks.wait()
+        hang(self.speaks)
         return super().push_messages(messages)
 
 
@@ -411,9 +475,19 @@ def test_a_superlink_that_does_not_answer_is_waited_for_only_so_long() -> None:
         assert clock() == 120
         replies = list(made.ask_nodes({1: b"", 2: b""}))
         assert [reply.error_kind for reply in replies] == ["Missing", "Missing"]
-        assert clock() == 120 + 70  # the second is not even tried
+        assert clock() == 120 + 10  # the second is not even tried
     finally:
         grid.speaks.set()
+
+
+def test_a_superlink_that_fails_to_say_which_nodes_are_there_is_an_error_of_ours() -> None:
+    class Failing(FakeGrid):
+        def get_node_ids(self) -> Iterable[int]:
+            raise RuntimeError("database is locked")
+
+    made, _ = transport({}, grid=Failing({}))
+    with pytest.raises(DeployError, match=r"failed when it was asked which nodes are there \(RuntimeError\)"):
+        made.nodes()
 
 
 def is_large(reply: NodeReply) -> bool:

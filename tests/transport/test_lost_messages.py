@@ -3,6 +3,7 @@
 The nodes are the client app and a worker; what Flower does to a message is a part of the test.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -375,7 +376,7 @@ def test_a_message_that_the_superlink_takes_only_later_is_sent_again() -> None:
         grid, clock = Refusing({1: Node(socket)}), Clock()
         (reply,) = transport(grid, clock).ask_nodes({1: b""})
     assert reply.body == LARGE
-    assert (grid.num_refusals, clock()) == (0, 3)
+    assert (grid.num_refusals, clock()) == (0, 4)
 
 
 def test_a_reply_that_the_superlink_fails_to_hand_over_is_asked_for_again() -> None:
@@ -396,4 +397,212 @@ def test_a_reply_that_the_superlink_fails_to_hand_over_is_asked_for_again() -> N
         grid, clock = Failing({1: Node(socket)}), Clock()
         (reply,) = transport(grid, clock).ask_nodes({1: b""})
     assert (reply.body, asked.num) == (SMALL, 1)
-    assert clock() < 10
+    assert clock() < 130  # when a silent node is asked
+
+
+@pytest.mark.parametrize("seconds", [2, 30, 59])
+def test_a_superlink_that_fails_to_hand_over_anything_for_a_while_costs_no_node(seconds: float) -> None:
+    clock = Clock()
+
+    class Failing(FakeGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            if clock() < seconds:
+                raise OSError("refused")
+            return super().pull_messages(message_ids)
+
+    grid = Failing(dict.fromkeys((1, 2, 3), lambda message: Message(body_record(b"here"), reply_to=message)))
+    replies = list(transport(grid, clock).ask_nodes(dict.fromkeys((1, 2, 3), b"")))
+    assert [reply.body for reply in replies] == [b"here"] * 3
+    assert len(grid.pushed) == 3
+
+
+class Locked(FakeGrid):
+    """Its SuperLink fails to take some messages.
+
+    Args:
+        answers: by node.
+        failing: the places of these pushes among all.
+    """
+
+    def __init__(self, answers: dict[int, Answer], failing: Iterable[int]) -> None:
+        super().__init__(answers)
+        self._failing = set(failing)
+        self.num_tried = 0
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.num_tried += 1
+        if self.num_tried in self._failing:
+            raise RuntimeError("database is locked")
+        return super().push_messages(messages)
+
+
+def test_a_request_that_the_superlink_fails_to_take_is_sent_again_until_its_time_is_over() -> None:
+    asked = Asked(SMALL)
+    with worker(asked) as socket:
+        grid, clock = Locked({1: Node(socket)}, range(1, 11)), Clock()
+        (reply,) = transport(grid, clock).ask_nodes({1: b""})
+    assert (reply.body, asked.num) == (SMALL, 1)
+    assert clock() < 200
+    grid, clock = Locked({1: lambda message: None}, range(1, 1000)), Clock()
+    (reply,) = transport(grid, clock).ask_nodes({1: b""})
+    assert (reply.error_kind, reply.error) == ("Missing", "Flower took no message for this node")
+    assert clock() == SECONDS
+    assert SECONDS / 30 <= grid.num_tried <= SECONDS / 30 + 5
+
+
+def test_a_held_answer_is_not_given_up_where_the_superlink_fails_to_take_the_messages_that_ask_for_it() -> None:
+    with worker(Asked(LARGE)) as socket:
+        grid, clock = Locked({1: Node(socket)}, range(2, 2 + 2 * MAX_TURNS)), Clock()
+        (reply,) = transport(grid, clock).ask_nodes({1: b""})
+    assert reply.body == LARGE
+    assert clock() < 400  # ten pauses, 181 s, and as long as the worker takes on a busy machine
+
+
+def test_failing_looks_that_are_not_in_a_row_cost_a_node_at_work_nothing() -> None:
+    clock = Clock()
+
+    class Sometimes(FakeGrid):
+        """Fails twice of three times."""
+
+        num_looks = 0
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            self.num_looks += 1
+            if self.num_looks % 3:
+                raise RuntimeError("database is locked")
+            return super().pull_messages(message_ids)
+
+    grid = Sometimes({1: lambda message: Message(body_record(b"here"), reply_to=message) if clock() >= 100 else None})
+    (reply,) = transport(grid, clock).ask_nodes({1: b""})
+    assert reply.body == b"here"
+    assert len(grid.pushed) == 1
+
+
+def test_an_answer_that_cannot_be_read_is_lost_though_looks_for_that_to_an_inquiry_find_nothing() -> None:
+    times: list[float] = []
+    clock = Clock()
+
+    class Timed(FakeGrid):
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            times.append(clock())
+            return super().push_messages(messages)
+
+    def answer(message: Message) -> Message | None:
+        if read_again(message.content) is None and clock() >= 200:
+            raise ValueError
+        return None
+
+    (reply,) = transport(Timed({1: answer}), clock, 600.0).ask_nodes({1: b""})
+    assert (reply.error_kind, reply.error) == ("Missing", "no answer within 600 s")
+    assert times[:3] == [0, 120, 260]  # the third is not the second inquiry, which would be sent at 360
+
+
+@pytest.mark.parametrize("is_fetch", [False, True], ids=["inquiry", "fetch"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda message: Message(Error(1, "not loaded"), reply_to=message),
+        lambda message: Message(Error(2, "raised"), reply_to=message),
+        lambda message: Message(error_record("Missing", "the node's worker does not answer"), reply_to=message),
+    ],
+    ids=["not loaded", "raised", "no worker"],
+)
+def test_a_client_app_that_fails_when_it_is_asked_again_costs_no_answer(
+    trouble: Callable[[Message], Message], is_fetch: bool
+) -> None:
+    clock = Clock()
+    num_failed: list[float] = []
+
+    def answer(message: Message) -> Message | None:
+        again = read_again(message.content)
+        if again is None:
+            content = held_record(9 << 20) if is_fetch else body_record(b"here")
+            return Message(content, reply_to=message) if clock() >= (5 if is_fetch else 300) else None
+        if len(num_failed) < MAX_TURNS - 1:
+            num_failed.append(clock())
+            return trouble(message)
+        return Message(body_record(b"here"), reply_to=message)
+
+    (reply,) = transport(FakeGrid({1: answer}), clock).ask_nodes({1: b""})
+    assert reply.body == b"here"
+    assert num_failed
+    assert clock() <= 300
+
+
+def test_a_client_app_that_always_fails_is_named_at_the_end() -> None:
+    def answer(message: Message) -> Message:
+        if read_again(message.content) is None:
+            return Message(held_record(9 << 20), reply_to=message)
+        return Message(Error(2, "a secret"), reply_to=message)
+
+    (reply,), grid, clock = ask({1: answer})
+    assert (reply.error_kind, len(grid.pushed)) == ("ClientAppRaisedException", 1 + MAX_TURNS)
+    assert clock() < 60
+
+
+def test_slow_pushes_take_no_longer_than_the_limit_and_no_answer_waits_for_all_of_them() -> None:
+    """The SuperLink takes 100 s for each message; all of it passes here, where in earnest ten are waited for."""
+    clock, seconds = Clock(), 300.0
+
+    class Slow(FakeGrid):
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            clock.now += 100
+            return super().push_messages(messages)
+
+    grid = Slow(dict.fromkeys(range(1, 11), lambda message: Message(body_record(b"here"), reply_to=message)))
+    replies = []
+    for reply in transport(grid, clock, seconds).ask_nodes(dict.fromkeys(range(1, 11), b"")):
+        replies.append(reply)
+        assert clock() < seconds + 100  # a push that began in time, and no other
+    assert [reply.body for reply in replies] == [b"here"] * 3 + [b""] * 7
+    assert {reply.error for reply in replies[3:]} == {"Flower took no message for this node"}
+
+
+@contextmanager
+def hanging(answers: dict[int, Answer], *, place: int) -> Iterator[tuple[FakeGrid, threading.Event]]:
+    """A grid whose SuperLink takes one message only when the event is set."""
+    is_over = threading.Event()
+
+    class Hanging(FakeGrid):
+        num_tried = 0
+
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            self.num_tried += 1
+            if self.num_tried == place:
+                is_over.wait()
+            return super().push_messages(messages)
+
+    try:
+        yield Hanging(answers), is_over
+    finally:
+        is_over.set()
+
+
+def here(message: Message) -> Message:
+    return Message(body_record(b"here"), reply_to=message)
+
+
+def test_a_request_that_flower_takes_late_is_sent_once_and_holds_up_no_answer() -> None:
+    clock = Clock()
+    with hanging({1: here, 2: here, 3: here}, place=2) as (grid, is_over):
+        times = {}
+        for reply in transport(grid, clock).ask_nodes(dict.fromkeys((1, 2, 3), b"")):
+            times[reply.node] = clock()
+            assert reply.body == b"here"
+            is_over.set()
+    assert times[1] <= 10
+    assert list(times) == [1, 2, 3]
+    assert sorted(message.metadata.dst_node_id for message in grid.pushed) == [1, 2, 3]
+
+
+def test_an_inquiry_that_flower_does_not_take_holds_up_no_answer() -> None:
+    clock = Clock()
+
+    def soon(message: Message) -> Message | None:
+        return here(message) if clock() > 125 else None
+
+    with hanging({1: lambda message: None, 2: soon}, place=3) as (grid, _):
+        first, last = ((reply, clock()) for reply in transport(grid, clock, 600.0).ask_nodes({1: b"", 2: b""}))
+    assert (first[0].node, first[0].body) == (2, b"here")
+    assert first[1] <= 120 + 10 + 1
+    assert (last[0].error, last[1]) == ("no answer within 600 s", 600)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from confide.asking import NO_ANSWER
 from confide.deploy.terms import Terms
-from confide.errors import MessageError, RunError
+from confide.errors import DeployError, MessageError, RunError
 from confide.membership.statements import presence_statement
 from confide.messages import OfferReply, from_hex, unpack_parts
 from confide.transport.base import Introducing, NodeReply
@@ -17,6 +17,7 @@ from confide.update import Layout
 _CHALLENGE_BYTES = 16
 _MAX_ADAPTER_BYTES = 1 << 20
 
+_NETWORK = "the network"
 _OTHER_MODEL = "holds another base model or adapter than the others"
 
 _logger = logging.getLogger(__name__)
@@ -69,12 +70,26 @@ class Attendance:
         self._silent: dict[int, _Silence] = {}
         self._present: dict[str, Present] = {}
         self.reasons: dict[str, str] = {}
-        """Why nodes are not taken, by "node NUMBER"."""
+        """Why nodes are not taken, by "node NUMBER"; and why the network did not say who is there, if it did not."""
 
     @property
     def names(self) -> frozenset[str]:
         """The members that are there."""
         return frozenset(self._present)
+
+    def try_to_look(self, *, again: bool = True) -> bool:
+        """Looks as `look` does; where the network does not say which nodes are there, nobody has joined.
+
+        Args:
+            again: as in `look`.
+        """
+        try:
+            return self.look(again=again)
+        except DeployError as error:
+            if self.reasons.get(_NETWORK) != str(error):
+                self._tell(f"nobody is looked for at present: {error}")
+            self.reasons[_NETWORK] = str(error)
+            return False
 
     def look(self, *, again: bool = True) -> bool:
         """Offers the run to nodes that appeared since; whether some member joined by it.
@@ -82,12 +97,16 @@ class Attendance:
         Args:
             again: whether nodes that kept silent are asked again at once. Else one that has kept silent n times is
                 asked again at the n-th look from then, so that one which never answers costs less and less.
+
+        Raises:
+            DeployError: the network does not say which nodes are there.
         """
         if not again:
             for silence in self._silent.values():
                 silence.looks_left -= 1
         waiting = {node for node, silence in self._silent.items() if silence.looks_left > 0 and not again}
         new = [node for node in self._transport.nodes() if node not in self._asked | waiting]
+        self.reasons.pop(_NETWORK, None)
         if not new:
             return False
         self._asked.update(new)

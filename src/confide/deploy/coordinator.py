@@ -107,12 +107,20 @@ def start_run(folder: Path, config: Config, roster: Roster) -> RunDirectory:
     return directory
 
 
-def coordinate_run(folder: Path, transport: Introducing) -> None:
+def coordinate_run(
+    folder: Path,
+    transport: Introducing,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Runs a run to its end, from its start or from where it stopped.
 
     Args:
         folder: the run directory, with its terms.
         transport: to the nodes.
+        clock: gives the time in seconds; for tests.
+        sleep: waits for so many seconds; for tests.
 
     Raises:
         ConfideError: the run could not go on; its status says why, and the last complete round is saved.
@@ -121,7 +129,7 @@ def coordinate_run(folder: Path, transport: Introducing) -> None:
     with directory.locked(), _logging_to(folder / LOG_FILE):
         directory.set_status("running", reason="", notices=[], num_notices=0)
         try:
-            Coordinator(directory, transport, Terms.load(folder / TERMS_FILE)).run()
+            Coordinator(directory, transport, Terms.load(folder / TERMS_FILE), clock=clock, sleep=sleep).run()
         except BaseException as error:
             # Flower ends a run that the operator stops by SystemExit.
             interrupted = isinstance(error, RunInterrupted | KeyboardInterrupt | SystemExit)
@@ -137,7 +145,8 @@ class Coordinator:
         directory: of the run.
         transport: to the nodes.
         terms: of the run.
-        sleep: waits for so many seconds; for tests.
+        clock: gives the time in seconds.
+        sleep: waits for so many seconds.
 
     Raises:
         ConfigError: the offered configuration cannot work.
@@ -149,12 +158,14 @@ class Coordinator:
         transport: Introducing,
         terms: Terms,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
     ) -> None:
         self._directory = directory
         self._transport = transport
         self._terms = terms
         self._config: Config = read_offer(terms.config)
+        self._clock = clock
         self._sleep = sleep
         self._notices: list[str] = []
         self._attendance = Attendance(transport, terms, self._tell)
@@ -193,10 +204,11 @@ class Coordinator:
         reason = ""
         try:
             while state.round_number < config.federation.rounds:
-                self._attendance.look(again=False)
+                self._attendance.try_to_look(again=False)
                 state = self._round(state, present)
         except PrivacyBudgetError as error:
-            if config.privacy.on_budget != "stop" or state.round_number == 0:
+            is_kept_to = config.privacy.unit != "none"  # else there is no budget: the run fails, and can go on
+            if not is_kept_to or config.privacy.on_budget != "stop" or state.round_number == 0:
                 raise
             reason = f"{error} The last model inside the budget is saved at the members."
             self._tell(f"the run ends after round {state.round_number}: {reason}")
@@ -210,15 +222,15 @@ class Coordinator:
 
     def _gather(self) -> None:
         """Waits until all members are there, or time is up."""
-        deadline = time.monotonic() + self._config.deploy.join_seconds
+        deadline = self._clock() + self._config.deploy.join_seconds
         told: list[str] = []
         is_over = False
         while True:
-            self._attendance.look()
+            self._attendance.try_to_look()
             missing = sorted(set(self._terms.members.names) - self._attendance.names)
             if not missing or is_over:
                 break
-            is_over = time.monotonic() >= deadline  # and one look more: who came meanwhile is not lost
+            is_over = self._clock() >= deadline  # and one look more: who came meanwhile is not lost
             if missing != told:
                 self._tell(f"waiting for {', '.join(missing)}")
                 told = missing

@@ -140,9 +140,8 @@ def _serve_one(caller: socket.socket, handle: Callable[[bytes], bytes], answers:
             return
         answer = _kept_or_made(_read_asked(caller), handle, answers)
         kind, text = answer.error_kind.encode(), answer.error.encode()
-        caller.sendall(_ANSWER.pack(answer.is_kept, len(kind), len(text), len(answer.body)) + kind + text)
-        if answer.body:  # else the caller may be gone already, and to send it nothing would fail
-            caller.sendall(answer.body)
+        _send(caller, _ANSWER.pack(answer.is_kept, len(kind), len(text), len(answer.body)) + kind + text)
+        _send(caller, answer.body)
     except (OSError, ValueError) as error:  # a timeout is an OSError
         _logger.warning("a ClientApp went away before it had its answer (%s)", type(error).__name__)
 
@@ -169,7 +168,8 @@ def _answer(request: bytes, handle: Callable[[bytes], bytes]) -> Answer:
     except RunInterrupted:
         raise
     except ConfideError as error:
-        return Answer(error_kind=type(error).__name__, error=str(error)[:MAX_ERROR_CHARACTERS])
+        text = str(error)[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()  # what has no UTF-8 goes nowhere
+        return Answer(error_kind=type(error).__name__, error=text)
     except Exception as error:  # the worker outlives whatever one request does to it
         _logger.debug("a request failed", exc_info=True)
         return Answer(error_kind=type(error).__name__, error="its own log (--debug) says more")
@@ -188,6 +188,13 @@ def _bounded(num_bytes: int) -> int:
     if num_bytes > MAX_BYTES:
         raise ValueError(f"{num_bytes} bytes were announced, the limit is {MAX_BYTES}")
     return num_bytes
+
+
+def _send(channel: socket.socket, content: bytes) -> None:
+    """Sends everything; the channel's time limit is for each piece, and not for all of them."""
+    left = memoryview(content)
+    while left:
+        left = left[channel.send(left[:_READ_BYTES]) :]
 
 
 def _read(channel: socket.socket, num_bytes: int) -> bytes:

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+MISSING = "Missing"
+"""The kind of error where a client did not answer."""
+
 MAX_ERROR_CHARACTERS = 8000
 """The longest reason that is told for one reply: a refusal of every key of a policy has about 2,000, and more
 where the policy lists many names."""
@@ -16,7 +19,7 @@ class Reply:
     Attributes:
         client: who was asked.
         body: the answer; empty if there is an error.
-        error_kind: the class name of what went wrong, or "" if nothing did; "Missing" if no answer came at all.
+        error_kind: the class name of what went wrong, or "" if nothing did; `MISSING` if no answer came at all.
         error: the reason as one line, without any of the client's data.
     """
 
@@ -69,7 +72,11 @@ class Introducing(Transport, Protocol):
     """
 
     def nodes(self) -> list[int]:
-        """The nodes that can be reached now."""
+        """The nodes that can be reached now.
+
+        Raises:
+            DeployError: the network does not say.
+        """
         ...
 
     def ask_nodes(self, requests: Mapping[int, bytes]) -> Iterator[NodeReply]:

@@ -13,9 +13,10 @@ so, and a few nodes at a time are asked to hand theirs over; and what was lost i
 
 Flower itself waits without an end that we could set: a pull goes on while the node still uploads its answer, and every
 call is tried again for as long as the SuperLink does not answer. So each call is made in a thread of its own and given
-up after a time. Flower's grid bears that: it is called from several threads by Flower as well. Where the SuperLink is
-dead, Flower ends the server's app within seconds, since SuperExec looks after the SuperLink's process and the app after
-SuperExec's; our own ends are for one that lives and does not answer.
+up after a time; messages go out one at a time, and replies are looked for beside one that takes long. Flower's grid
+bears that: it is called from several threads by Flower as well. Where the SuperLink is dead, Flower ends the server's
+app within seconds, since SuperExec looks after the SuperLink's process and the app after SuperExec's; our own ends are
+for one that lives and does not answer.
 """
 
 import logging
@@ -30,10 +31,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from confide.errors import DeployError, MessageError
-from confide.transport.base import NodeReply, Reply
+from confide.transport.base import MISSING, NodeReply, Reply
 from confide.transport.call import Call
-from confide.transport.errand import MAX_TURNS, Errand, Heard, Step, Word
-from confide.transport.hearing import MISSING, answer, flower_error, malformed, missing, told_error
+from confide.transport.errand import Errand, Heard, Step, Word
+from confide.transport.hearing import answer, flower_error, malformed, missing, told_error
 from confide.transport.pulls import LeftPulls, Pulls, StillOnItsWay
 
 MESSAGE_TYPE = "query.confide"
@@ -45,15 +46,17 @@ fetches. Flower has no bound of its own on a whole reply, and the proxy has one 
 registered node can fill the server's memory until its message's time is over.
 """
 
-LARGE_BYTES = 8 << 20
+LARGE_BYTES = 1 << 20
 """A node holds a longer answer until it is fetched."""
 
 _STYPE = "confide.message.1"
 _PIECE_BYTES = 4 << 20
 _BODY, _ERROR, _HELD, _AGAIN = "confide.body", "confide.error", "confide.held", "confide.again"
-_MAX_FAILED_PULLS = 3
+_FAILING_SECONDS = 60.0  # that looks for an answer may fail, before it counts as one that cannot be read
+_ROW_SECONDS = 30.0  # that messages are sent one after the other, before replies are looked for
 _MAX_FETCHES = 3  # at a time: of ten large answers at once SQLite, which lets one write at a time, lost some
 _ANSWER_SECONDS = 120.0  # the SuperLink's, to a question of a few bytes
+_PUSH_SECONDS = 10.0  # how long a push is waited for before replies are looked for beside it
 _NOT_TAKEN = "Flower took no message for this node"
 _TOO_LATE = "an answer of it that came too late is still on its way"
 _SLACK_SECONDS = 60.0  # Flower keeps a reply that came in time at least so long, while earlier ones are worked on
@@ -176,7 +179,7 @@ class FlowerTransport:
         self._clock = clock
         self._sleep = sleep
         self._wait = wait
-        self._pushing: Call[list[str]] | None = None
+        self._pushing: Call[str] | None = None
         self._left = LeftPulls()
         self._names: dict[str, int] = {}
 
@@ -184,7 +187,7 @@ class FlowerTransport:
         """See `Introducing.nodes`.
 
         Raises:
-            DeployError: the SuperLink does not answer.
+            DeployError: the SuperLink does not answer, or fails.
         """
         call = Call(lambda: sorted(self._grid.get_node_ids()))
         if not self._wait(call.is_over, _ANSWER_SECONDS):
@@ -192,7 +195,14 @@ class FlowerTransport:
                 f"Flower's SuperLink did not say within {_ANSWER_SECONDS:g} s which nodes are there: look at "
                 "superlink.log in the server's folder, stop `confide deploy server` and start it again"
             )
-        return call.take()
+        try:
+            return call.take()
+        except Exception as error:  # as where its database is locked
+            _logger.debug("asking for the nodes failed", exc_info=True)
+            raise DeployError(
+                f"Flower's SuperLink failed when it was asked which nodes are there ({type(error).__name__}): look at "
+                "superlink.log in the server's folder"
+            ) from error
 
     def introduce(self, names: Mapping[str, int]) -> None:
         """See `Introducing.introduce`.
@@ -221,45 +231,45 @@ class FlowerTransport:
 
     def _ask(self, requests: Iterator[tuple[int, Callable[[], bytes]]]) -> Iterator[NodeReply]:
         errands = []
+        began = self._clock()
         for node, make in requests:
-            if self._left.go_on(node):
-                yield missing(node, _TOO_LATE)
-                continue
             request = make()
-            errand = Errand(node=node, seconds=self._seconds(request), make=make)
-            is_sent = self._send(errand, body_record(request))
+            errand = Errand(node=node, seconds=self._seconds(request), make=make, began=began)
+            errands.append(errand)
+            if self._may_send(errand) and self._clock() < began + _ROW_SECONDS:
+                self._send(errand, body_record(request))
             del request
-            if is_sent:
-                errands.append(errand)
-            else:
-                yield missing(node, _NOT_TAKEN)
         yield from self._collect(errands)
 
-    def _send(self, errand: Errand, content: RecordDict) -> bool:
-        """Sends what the errand's step is; whether Flower took it."""
-        seconds = max(0.0, errand.deadline - self._clock()) if errand.request else errand.seconds
-        message_id = self._push(errand.node, content, seconds)
-        if message_id is not None:
-            errand.sent(message_id, self._clock())
-        return message_id is not None
-
-    def _push(self, node: int, content: RecordDict, seconds: float) -> str | None:
-        """Gives the number of the message, or None if there is none; a push that does not end stops those after it."""
+    def _may_send(self, errand: Errand) -> bool:
         if self._pushing is not None and not self._pushing.is_over.is_set():
-            return None
-        message = Message(content, node, MESSAGE_TYPE, ttl=seconds + _SLACK_SECONDS)
-        call = Call(lambda: list(self._grid.push_messages([message])))
-        if not self._wait(call.is_over, seconds + _SLACK_SECONDS):
-            _logger.warning("the SuperLink took no message for node %d in %g s", node, seconds + _SLACK_SECONDS)
-            self._pushing = call
-            return None
+            return False
+        return errand.send_at <= self._clock() < errand.deadline and not self._left.go_on(errand.node)
+
+    def _send(self, errand: Errand, content: RecordDict) -> None:
+        """Sends one message. What Flower does not take in a few seconds goes on beside looks for replies."""
+        seconds = errand.deadline - self._clock() + _SLACK_SECONDS
+        push = Call(partial(self._push, Message(content, errand.node, MESSAGE_TYPE, ttl=seconds)))
+        errand.push = self._pushing = push
+        if self._wait(push.is_over, _PUSH_SECONDS):
+            self._pushed(errand, push)
+        else:
+            _logger.warning("the SuperLink has not taken a message for node %d in %g s", errand.node, _PUSH_SECONDS)
+
+    def _push(self, message: Message) -> str:
+        """Gives the message's number, or "" if Flower refuses it, as for a node that it does not know."""
+        ids = list(self._grid.push_messages([message]))
+        return ids[0] if len(ids) == 1 and ids[0] else ""
+
+    def _pushed(self, errand: Errand, push: Call[str]) -> None:
+        """Takes what became of a push that is over; what failed is sent again."""
+        errand.push = None
         try:
-            ids = call.take()
+            errand.pushed(push.take(), self._clock())
         except Exception as error:  # whatever goes wrong with one node, the others are asked
-            _logger.warning("no message could be handed to Flower for node %d: %s", node, type(error).__name__)
+            _logger.warning("no message could be handed to Flower for node %d: %s", errand.node, type(error).__name__)
             _logger.debug("pushing failed", exc_info=True)
-            return None
-        return ids[0] if len(ids) == 1 and ids[0] else None
+            errand.pause(self._clock())
 
     def _collect(self, errands: list[Errand]) -> Iterator[NodeReply]:
         pulls = Pulls[Heard](clock=self._clock, wait=self._wait, left=self._left)
@@ -295,11 +305,13 @@ class FlowerTransport:
             return self._turn(errand, told, pulls)
         if is_late and errand.told is None and not pulls.go_on(errand.messages):
             return missing(errand.node, self._why_late(errand))
-        return None if errand.turns <= MAX_TURNS else missing(errand.node, _NOT_TAKEN)
+        return missing(errand.node, _NOT_TAKEN) if errand.is_refused else None
 
     def _why_late(self, errand: Errand) -> str:
         if not errand.messages and self._left.go_on(errand.node):
             return _TOO_LATE
+        if not errand.request:
+            return _NOT_TAKEN
         if errand.step is Step.FETCH:
             return f"it holds its answer, which was not handed over within {errand.end - errand.due:g} s"
         return f"no answer within {errand.seconds:g} s"
@@ -313,62 +325,59 @@ class FlowerTransport:
 
     def _go_on(self, errands: list[Errand], pulls: Pulls[Heard]) -> None:
         """Sends what is next, large answers being fetched from a few nodes at a time, and asks after silent ones."""
+        began = self._clock()
         for errand in errands:
+            if errand.push is not None and errand.push.is_over.is_set():
+                self._pushed(errand, errand.push)
             now = self._clock()
-            if errand.messages:
-                self._inquire(errand, pulls)
+            if not self._may_send(errand) or now >= began + _ROW_SECONDS:
                 continue
-            is_in_line = errand.awaits_slot and sum(other.has_slot(now) for other in errands) >= _MAX_FETCHES
-            if is_in_line or now >= errand.deadline or self._left.go_on(errand.node):
-                continue
-            if not self._send(errand, self._content(errand)):
-                errand.turns += 1
+            if errand.messages:  # an inquiry's answer comes after that to what was sent before
+                if now >= errand.inquire_at and not pulls.go_on(errand.messages):
+                    self._send(errand, again_record(Again(request=errand.request, is_fetched=False)))
+            elif not errand.awaits_slot or sum(other.has_slot(now) for other in errands) < _MAX_FETCHES:
+                self._send(errand, self._content(errand))
 
     def _content(self, errand: Errand) -> RecordDict:
         if errand.step is Step.REQUEST:
             return body_record(errand.make())
         return again_record(Again(request=errand.request, is_fetched=errand.step is Step.FETCH))
 
-    def _inquire(self, errand: Errand, pulls: Pulls[Heard]) -> None:
-        """Asks a silent node what became of its request; the answer comes after that to what was sent before."""
-        now = self._clock()
-        if now < errand.inquire_at or now >= errand.deadline or pulls.go_on(errand.messages):
-            return
-        content = again_record(Again(request=errand.request, is_fetched=False))
-        message_id = self._push(errand.node, content, errand.deadline - now)
-        if message_id is not None:
-            errand.inquired(message_id, self._clock())
-
     def _look(self, errand: Errand, message_id: str, pulls: Pulls[Heard]) -> Heard | None:
         """Gives what came to one message, or None if nothing is there yet."""
         node = errand.node
+        pull = partial(self._pull, message_id, node, is_request=errand.is_request(message_id))
         try:
-            return pulls.look(message_id, node, errand.deadline, partial(self._pull, message_id, node))
+            heard = pulls.look(message_id, node, errand.deadline, pull)
         except StillOnItsWay:
             seconds = errand.seconds + errand.deadline - errand.due
             return answer(missing(node, f"its answer was still on its way after {seconds:g} s"))
         except Exception as error:  # the SuperLink fails, or what a node sent breaks Flower's reader
             _logger.debug("pulling failed", exc_info=True)
-            errand.failed_pulls += 1
-            if errand.failed_pulls < _MAX_FAILED_PULLS:
+            now = self._clock()
+            if now < errand.failing_since.setdefault(message_id, now) + _FAILING_SECONDS:
                 return None
             reply = malformed(node, f"Flower cannot read the reply ({type(error).__name__})")
             return Heard(word=Word.GONE, reply=reply)
+        if not pulls.go_on([message_id]):
+            errand.failing_since.pop(message_id, None)
+        return heard
 
-    def _pull(self, message_id: str, node: int) -> Heard | None:
+    def _pull(self, message_id: str, node: int, *, is_request: bool) -> Heard | None:
         for message in self._grid.pull_messages([message_id]):
+            if message.metadata.reply_to_message_id != message_id:
+                continue  # Flower adds what any node addresses to the server itself
             if message.has_error():
-                return flower_error(node, message.error.code)
-            if (message.metadata.reply_to_message_id, message.metadata.src_node_id) != (message_id, node):
-                return answer(malformed(node, "Flower handed over the reply to another message"))
-            return self._read(node, message.content)
+                return flower_error(node, message.error.code, is_request=is_request)
+            if message.metadata.src_node_id == node:
+                return self._read(node, message.content, is_request=is_request)
         return None
 
-    def _read(self, node: int, content: RecordDict) -> Heard:
+    def _read(self, node: int, content: RecordDict, *, is_request: bool) -> Heard:
         if list(content) == [_ERROR]:
             record = content[_ERROR]
             told = (record.get("kind"), record.get("text")) if isinstance(record, ConfigRecord) else (None, None)
-            return told_error(node, *told)
+            return told_error(node, *told, is_request=is_request)
         if list(content) == [_HELD]:
             return Heard(word=Word.HELD, reply=missing(node, "it holds its answer and does not hand it over"))
         try:

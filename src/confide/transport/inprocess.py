@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from confide.errors import ConfideError, RunInterrupted
-from confide.transport.base import Reply
+from confide.transport.base import MISSING, Reply
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class InProcessTransport:
     def _ask(self, client: str, request: bytes) -> Reply:
         handler = self._handlers.get(client)
         if handler is None:
-            return Reply(client=client, error_kind="Missing", error="no such client in this process")
+            return Reply(client=client, error_kind=MISSING, error="no such client in this process")
         try:
             return Reply(client=client, body=handler(request))
         except RunInterrupted:
