@@ -30,6 +30,7 @@ from confide.bench.deployment_work import (
     Traffic,
 )
 from confide.deploy.certificates import KeyPlaces, issue_server_certificate, make_authority, make_node_key
+from confide.deploy.client_apps import WarmClientApps
 from confide.deploy.control import register_node, start_run, thin_app
 from confide.deploy.coordinator import start_run as make_run
 from confide.deploy.processes import (
@@ -120,7 +121,8 @@ class BenchField:
             port = stack.enter_context(self._server())
             relay = stack.enter_context(CountingRelay(port))
             for node in self._nodes:
-                stack.enter_context(self._node(node, relay.port, sockets))
+                is_warm = work.contender not in BASELINES  # plain Flower is measured as it comes
+                stack.enter_context(self._node(node, relay.port, sockets, is_warm=is_warm))
             settings = place / "settings.toml"
             settings.write_text(tomli_w.dumps(dict(run.settings)))
             start_run(self._home, run.app, settings)
@@ -205,7 +207,7 @@ class BenchField:
             yield port
 
     @contextmanager
-    def _node(self, node: Path, port: int, sockets: Path) -> Iterator[None]:
+    def _node(self, node: Path, port: int, sockets: Path, *, is_warm: bool) -> Iterator[None]:
         settings = node / "settings.toml"
         settings.write_text(tomli_w.dumps({"socket": str(sockets / node.name)}))
         command = supernode_command(
@@ -215,7 +217,15 @@ class BenchField:
             port=free_port(),
             settings=settings,
         )
-        with self._process(command, node):
+        with ExitStack() as stack:
+            surroundings = self._marked(node)
+            if is_warm:
+                place = sockets / f"{node.name}-apps"
+                place.mkdir(mode=0o700)
+                apps = stack.enter_context(WarmClientApps(place, surroundings, node / _LOG))
+                apps.start()
+                surroundings = apps.environment
+            stack.enter_context(self._process(command, node, surroundings))
             yield
 
     @contextmanager
@@ -229,10 +239,14 @@ class BenchField:
                 time.sleep(_LOOK_SECONDS)
             yield
 
+    def _marked(self, home: Path) -> dict[str, str]:
+        return {**environment(home), MARK: str(self._folder)}
+
     @contextmanager
-    def _process(self, command: list[str], home: Path) -> Iterator[GuardedProcess]:
-        marked = {**environment(home), MARK: str(self._folder)}
-        process = GuardedProcess(command, environment=marked, log=home / _LOG)
+    def _process(
+        self, command: list[str], home: Path, surroundings: Mapping[str, str] | None = None
+    ) -> Iterator[GuardedProcess]:
+        process = GuardedProcess(command, environment=surroundings or self._marked(home), log=home / _LOG)
         try:
             yield process
         finally:

@@ -121,13 +121,18 @@ def client_command(
 def _serve(own: "NodeFolder", node: "Node", stop: "StopSwitch") -> None:
     import tomli_w
 
+    from confide.deploy.client_apps import WarmClientApps
     from confide.deploy.keeper import Keeper
     from confide.deploy.processes import GuardedProcess, environment, free_port, supernode_command
     from confide.deploy.relay import serve
     from confide.errors import RunInterrupted
     from confide.files import write_atomic
 
-    with tempfile.TemporaryDirectory(prefix="confide-") as place:  # its mode is 0700, its path short
+    log = own.flower / NODE_LOG
+    with (
+        tempfile.TemporaryDirectory(prefix="confide-") as place,  # its mode is 0700, its path short
+        WarmClientApps(Path(place), environment(own.flower), log) as apps,
+    ):
         socket = Path(place) / "worker"
         settings = own.flower / "node.toml"
         write_atomic(settings, tomli_w.dumps({"socket": str(socket)}), mode=0o600)
@@ -136,7 +141,8 @@ def _serve(own: "NodeFolder", node: "Node", stop: "StopSwitch") -> None:
             command = supernode_command(
                 server=own.server, ca=own.ca, node_key=own.node_key, port=free_port(), settings=settings
             )
-            return GuardedProcess(command, environment=environment(own.flower), log=own.flower / NODE_LOG)
+            apps.start()
+            return GuardedProcess(command, environment=apps.environment, log=log)
 
         with Keeper(start, what="flower-supernode") as keeper:
             try:

@@ -34,7 +34,11 @@ _QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "OMP_NUM_THREADS": "1",  # they compute nothing
     "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",  # of glibc: else Flower's threads keep one each, and in it what passed through them
+    # Of glibc, so that what passed through a process does not stay in it: two arenas and not one for each thread, and
+    # larger pieces are given back at once.
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
 }
 _TASK_POLL_SECONDS = "0.2"
 _LOOK_SECONDS = 0.2
@@ -74,7 +78,7 @@ def superlink_command(
         database: the file, in a folder that is open to this user alone.
     """
     return [
-        *(_program("flower-superlink"), "--host", host, "--port", str(port)),
+        *(program("flower-superlink"), "--host", host, "--port", str(port)),
         *("--ssl-ca-certfile", str(ca), "--ssl-certfile", str(certificate), "--ssl-keyfile", str(certificate_key)),
         *("--enable-supernode-auth", "--disable-runtime-dependency-installation", "--database", str(database)),
     ]
@@ -91,7 +95,7 @@ def supernode_command(*, server: str, ca: Path, node_key: Path, port: int, setti
         settings: a TOML file with what its apps are told.
     """
     return [
-        *(_program("flower-supernode"), "--superlink", server, "--root-certificates", str(ca)),
+        *(program("flower-supernode"), "--superlink", server, "--root-certificates", str(ca)),
         *("--auth-supernode-private-key", str(node_key), "--host", LOOPBACK, "--port", str(port)),
         *("--node-config", str(settings)),
     ]
@@ -99,7 +103,7 @@ def supernode_command(*, server: str, ca: Path, node_key: Path, port: int, setti
 
 def flwr_command(*arguments: str) -> list[str]:
     """A command to the server, over the connection that `write_connection` wrote."""
-    return [_program("flwr"), *arguments]
+    return [program("flwr"), *arguments]
 
 
 def local_host(host: str) -> str:
@@ -154,7 +158,13 @@ def require_flower() -> None:
         raise MissingExtraError("flwr", "flower", "a deployment")
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """The path of one of Flower's commands.
+
+    Raises:
+        MissingExtraError: Flower is not installed.
+        DeployError: the command is not there.
+    """
     require_flower()
     path = Path(sysconfig.get_path("scripts")) / name
     if not path.exists():
@@ -176,7 +186,7 @@ class GuardedProcess:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "confide.deploy.guard", *command],
+                [sys.executable, "-P", "-m", "confide.deploy.guard", *command],
                 stdin=subprocess.PIPE,
                 stdout=descriptor,
                 stderr=descriptor,
