@@ -1,6 +1,7 @@
 """Whole runs under differential privacy: the epsilon that was promised, what is told, and what stops them."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file
 from confide import federate
 from confide.agreed import most_values_sent, opening_threshold
 from confide.auditor import AuditRequest, audit_run
+from confide.build.model import build_model
 from confide.build.privacy import build_privacy
 from confide.cli.train import resume_command, train
 from confide.config.schema import Config
@@ -441,6 +443,28 @@ def test_a_share_of_the_noise_leaves_out_who_may_collude(make_config: ConfigMake
     assert plan.epsilon(3) == epsilon(plan.events(3), delta_for_noise(1e-3), accountant="rdp")
     assert found.warnings
     assert "times as long as the longest update" in found.warnings[0]
+
+
+def test_the_warning_tells_how_long_the_noise_of_a_mean_is_also_where_clients_do_not_weigh_alike(
+    make_config: ConfigMaker,
+) -> None:
+    """So little is left of an update here that the step is noise alone."""
+    told: list[float] = []
+    seen: list[float] = []
+    sizes: dict[str, int] = {}
+    for weights in ("examples", "equal"):
+        changed = {"run__name": weights, "federation__weights": weights, "federation__rounds": 1}
+        noise = {"privacy__target_epsilon": 0.5, "privacy__clip_norm": 1e-3, "federation__min_clients": 3}
+        config = make_config(**CLIENT | noise | {"lora__rank": 16} | changed)
+        notes = json.loads((train(config) / "rounds" / "0001" / "clients.json").read_text())
+        seen += [note["opening"]["step_norm"] / 1e-3 for note in notes[:1]]
+        sizes = sizes or {note["client"]: int(note["weight"]) for note in notes}
+        num_values = most_values_sent(config, build_model(config).layout)
+        (warning,) = build_privacy(config, sizes, num_values=num_values).warnings
+        told += [float(re.findall(r"is ([\d,]+) times", warning)[0].replace(",", ""))]
+        assert ("equal weights" in warning) == (weights == "examples")
+    assert told == pytest.approx(seen, rel=0.1)
+    assert told[0] / told[1] == pytest.approx(max(sizes.values()) * 3 / sum(sizes.values()), rel=0.02)
 
 
 @pytest.mark.parametrize(("clients", "coalition", "threshold"), [(3, 1, 3), (4, 1, 3), (10, 1, 6), (10, 3, 7)])

@@ -43,7 +43,7 @@ def build_privacy(config: Config, num_examples: Mapping[str, int], *, num_values
     makers: Mapping[str, Callable[[], FederationPrivacy[Plan]]] = {
         "none": lambda: FederationPrivacy(plans=dict.fromkeys(num_examples, NoPrivacy()), guarantee=NO_GUARANTEE),
         "example": lambda: row_privacy(config, num_examples),
-        "client": lambda: client_privacy(config, list(num_examples), num_values),
+        "client": lambda: client_privacy(config, num_examples, num_values),
         "both": lambda: _both(config, num_examples, num_values),
     }
     return makers[config.privacy.unit]()
@@ -172,7 +172,7 @@ def build_releases(private: Path | None, point: int) -> Releases:
 def _both(config: Config, num_examples: Mapping[str, int], num_values: int) -> FederationPrivacy[Plan]:
     canaries = canary_client_names(config.audit.canary_clients)
     rows = row_privacy(config, {name: count for name, count in num_examples.items() if name not in canaries})
-    clients = client_privacy(config, list(num_examples), num_values)
+    clients = client_privacy(config, num_examples, num_values)
     without_rows = replace(next(iter(rows.plans.values())), steps=0)  # of a canary client, which trains on nothing
     return FederationPrivacy(
         plans={

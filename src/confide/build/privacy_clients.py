@@ -1,8 +1,9 @@
 """Plans that hide one client: its update clipped, and noise that all clients add together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from confide.aggregate.weights import client_weight
 from confide.agreed import seeded
 from confide.build.privacy_asked import (
     FederationPrivacy,
@@ -24,18 +25,22 @@ _ROOM = 1.05
 """In that range, for the little that epsilon depends on the range itself."""
 
 
-def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> FederationPrivacy[ClientPrivacy]:
+def client_privacy(
+    config: Config, num_examples: Mapping[str, int], num_values: int
+) -> FederationPrivacy[ClientPrivacy]:
     """Makes the plans that hide a client's whole contribution.
 
     Args:
         config: of the run.
-        clients: all of them, by name.
+        num_examples: each client's training examples; noise and epsilon do not depend on them, what is left of an
+            update does.
         num_values: that travel in a round, at most.
 
     Raises:
         ConfigError: see `confide.build.privacy.build_privacy`.
     """
     privacy, federation, asked = config.privacy, config.federation, of_clients(config)
+    clients = list(num_examples)
     budget = asked.budget(privacy.delta)
     check_delta(privacy.delta, len(clients), "clients")
     num_honest = federation.min_clients - privacy.coalition
@@ -76,19 +81,31 @@ def client_privacy(config: Config, clients: Sequence[str], num_values: int) -> F
             f"{plural(federation.rounds, 'round')} for all that one client contributes, set to zero or not, against up "
             f"to {privacy.coalition} of the other clients together with the server{asked.once}{seeded(config)}"
         ),
-        warnings=_useless(config, len(clients), num_honest, num_values, noise),
+        warnings=_useless(config, list(num_examples.values()), num_honest, num_values, noise),
     )
 
 
-def _useless(config: Config, num_clients: int, num_honest: int, num_values: int, noise: float) -> tuple[str, ...]:
-    """A warning where the noise of the mean is larger than any update can be."""
-    cohort = config.federation.clients_per_round or num_clients
-    ratio = noise * (num_values / (num_honest * cohort)) ** 0.5
+def _useless(
+    config: Config, num_examples: Sequence[int], num_honest: int, num_values: int, noise: float
+) -> tuple[str, ...]:
+    """A warning where the noise of the mean is larger than any update can be.
+
+    Everybody adds noise as for the largest weight, so a mean in which others weigh less has more of it.
+    """
+    federation = config.federation
+    weights = [
+        client_weight(federation.weights, num_examples=count, max_weight=federation.max_weight)
+        for count in num_examples
+    ]
+    typical = sum(weights) / len(weights) / max(weights)  # of the largest weight; of a drawn cohort, on average
+    cohort = federation.clients_per_round or len(weights)
+    ratio = noise * (num_values / (num_honest * cohort)) ** 0.5 / typical
     if ratio <= 1:
         return ()
-    needed = noise * num_values**0.5
+    needed = noise * num_values**0.5 / typical
+    alike = "" if typical == 1 else ', equal weights (federation.weights = "equal")'
     return (
         f"the noise of a round's mean is {ratio:,.0f} times as long as the longest update: the model will learn "
         f"little. About {needed:,.0f} clients, all needed for a round, bring it down to one update's length; fewer "
-        "values (lora.rank, lora.targets, prune.mask) or a larger target_epsilon help as well.",
+        f"values (lora.rank, lora.targets, prune.mask){alike} or a larger target_epsilon help as well.",
     )

@@ -392,11 +392,11 @@ class DeploySection(Section):
 
     train_seconds: Annotated[float, Field(ge=1, le=604800), Unit("seconds")] = 3600.0
     """How long a member may take to train in a round; a slower one is left out of that round. Updates of more than
-    8 MiB have as long again, at most an hour, to be handed over, all of them together."""
+    1 MiB have as long again, at most an hour, to be handed over, all of them together."""
 
     answer_seconds: Annotated[float, Field(ge=1, le=86400), Unit("seconds")] = 300.0
     """How long a member may take for anything else: to sign, release and open, held-out evaluation included. Answers
-    of more than 8 MiB have as long again, at most an hour, to be handed over."""
+    of more than 1 MiB have as long again, at most an hour, to be handed over."""
 
 
 class SealSection(Section):
@@ -469,7 +469,8 @@ class PrivacySection(Section):
     `privacy.client_target_epsilon` is given: a 0 beside that is refused."""
 
     client_clip_norm: Annotated[float, Field(ge=1e-6, le=1e6), Unit("L2 norm")] = 1.0
-    """With "both": bound on one client's update."""
+    """With "both": bound on one client's update. Without a bound nothing is guaranteed, so there always is one; 1.0 is
+    a start."""
 
     coalition: Annotated[int, Field(ge=1), Unit("clients")] = 1
     """With "client" and "both": how many clients may put together what they know of their own noise without seeing a
