@@ -7,8 +7,10 @@ SOURCES := src tests
 # What a test must not depend on: a model hub, and how many threads happen to be free.
 TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OMP_NUM_THREADS=1
 
-# Two processes; a file's tests stay in one, with what they share. With 1 a debugger can be used.
+# Two processes; a file's tests stay in one, with what they share. With 1 a debugger can be used. Files come in their
+# order: by their number of tests, as pytest-xdist would have them, the longest test of all is the last and alone.
 PROCESSES := 2
+DIVISION := --dist loadfile --no-loadscope-reorder
 
 # Runs one stage and says how long it took:  $(call stage,name,command)
 define stage
@@ -50,7 +52,7 @@ checks: .venv/.installed-dev
 	$(call stage,import contracts,$(BIN)/lint-imports --no-cache --no-logo)
 
 test: checks
-	$(call stage,tests,$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --ignore=tests/test_end_to_end.py)
+	$(call stage,tests,$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(PROCESSES) $(DIVISION) --ignore=tests/test_end_to_end.py)
 	$(call stage,quick benchmarks,$(TEST_ENVIRONMENT) $(BIN)/confide bench training --model tiny-llama --rows 8 --max-tokens 768 --batch-size 4 --threads 1 --repeats 1 && $(TEST_ENVIRONMENT) $(BIN)/confide bench sealing --values 65536 --clients 3 && $(TEST_ENVIRONMENT) $(BIN)/confide bench audit --records 8 --rounds 1 --max-tokens 400 --repeats 1 && $(TEST_ENVIRONMENT) $(BIN)/confide bench privacy --rows 4 --batch-size 2 --max-tokens 400 --repeats 1)
 	$(call stage,end to end,$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q tests/test_end_to_end.py)
 

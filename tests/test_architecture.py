@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,20 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported_names(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
+def imported_names(path: Path) -> tuple[str, ...]:
     """Every imported module of a file, wherever in it the import stands; "from a import b" gives "a" and "a.b"."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return tuple(_imported_names(path))
+
+
+def _imported_names(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,7 +108,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def test_imports_are_absolute_and_name_what_they_take() -> None:
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{module_name(path)} imports relatively"
                 assert "*" not in {alias.name for alias in node.names}, f"{module_name(path)} imports a wildcard"
@@ -109,7 +121,7 @@ def test_only_the_command_line_prints() -> None:
         if not module_name(path).startswith("confide.cli")
         and any(
             isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in nodes(path)
         )
     ]
     assert prints == []

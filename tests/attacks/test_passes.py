@@ -23,28 +23,16 @@ from confide.attacks.token_stats import TokenStats
 from confide.data.examples import TokenizedExample
 from confide.errors import DataError, LayoutMismatchError, NonFiniteLossError, NonFiniteUpdateError, UsageError
 from confide.evaluate.generation import Sampling, generate_answers
-from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
+from confide.model.lora import AdaptedModel
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream
 from confide.update import Layout, Slot, Vector
+from tests.attacks.sure_models import random_adapter, sure_model
 
-SETTINGS = LoraSettings(lora_rank=4, lora_alpha=8, targets="all-linear", dropout=0.5)
 WARM = DecodingScheme("warm", temperature=2.0, top_k=40, top_p=0.9)
 # Losses of at most 30 nats: log-sum-exp and the logits' products of width 32 round some 100 times at 2**-24.
 TOLERANCE = 100 * 2.0**-24 * 30
 PROMPTS = [[5, 6], [7, 8, 9, 10, 11], [3], [12, 13, 14]]
-
-
-def _model(name: str = "tiny-llama", *, seed: int = 0, dtype: str = "float32", lora_alpha: float = 8) -> AdaptedModel:
-    base = load_base_model(name, device="cpu", dtype=dtype, seed=seed)
-    with torch.no_grad():
-        base.module.get_input_embeddings().weight.mul_(20)  # far-apart logits: models that are sure of something
-    return attach_lora(base, replace(SETTINGS, lora_alpha=lora_alpha), seed=0)
-
-
-def _adapter(model: AdaptedModel, seed: int = 0) -> Vector:
-    return stream(seed, "test-adapter").standard_normal(model.layout.num_values, dtype=np.float32) / np.float32(8)
 
 
 def _examples(*shapes: tuple[int, int], seed: int = 0) -> list[TokenizedExample]:
@@ -65,7 +53,7 @@ EXAMPLES = _examples((3, 9), (20, 2), (1, 30), (7, 7), (12, 1))
 
 @pytest.fixture
 def model() -> AdaptedModel:
-    return _model()
+    return sure_model()
 
 
 def _twin(model: AdaptedModel, adapter: Vector | None, example: TokenizedExample) -> torch.Tensor:
@@ -119,8 +107,8 @@ def _assert_same(found: Sequence[TokenStats], expected: Sequence[TokenStats]) ->
 @pytest.mark.parametrize("name", sorted(TINY_MODELS))
 @pytest.mark.parametrize("is_base", [True, False], ids=["base", "adapter"])
 def test_stats_are_those_of_the_full_softmax_of_one_record_at_a_time(name: str, is_base: bool) -> None:
-    model = _model(name)
-    adapter = None if is_base else _adapter(model)
+    model = sure_model(name)
+    adapter = None if is_base else random_adapter(model)
     found = Passes(model, None, batch_size=2).stats(adapter, EXAMPLES)
     for stats, example in zip(found, EXAMPLES, strict=True):
         _assert_is_twin(stats, _twin(model, adapter, example), example)
@@ -140,10 +128,10 @@ def test_a_schemes_probabilities_are_those_of_its_own_formula(model: AdaptedMode
 @pytest.mark.parametrize("splits_head", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_results_do_not_depend_on_the_batch_size(splits_head: bool, batch_size: int) -> None:
-    model = _model()
+    model = sure_model()
     if not splits_head:
         model.base.module.config.final_logit_softcapping = 30.0  # the name alone: this architecture has no cap
-    expected = Passes(_model(), None, batch_size=2, schemes=(WARM,)).stats(None, EXAMPLES)
+    expected = Passes(sure_model(), None, batch_size=2, schemes=(WARM,)).stats(None, EXAMPLES)
     _assert_close(Passes(model, None, batch_size=batch_size, schemes=(WARM,)).stats(None, EXAMPLES), expected)
 
 
@@ -157,7 +145,7 @@ def test_logits_in_chunks_give_the_same(model: AdaptedModel, monkeypatch: pytest
 def test_a_second_call_makes_no_passes(model: AdaptedModel, tmp_path: Path, on_disk: bool) -> None:
     folder = tmp_path / "passes" if on_disk else None
     passes = Passes(model, folder, schemes=(WARM,))
-    adapter = _adapter(model)
+    adapter = random_adapter(model)
     first = passes.stats(adapter, EXAMPLES)
     assert passes.num_passes == len(EXAMPLES)
     _assert_same(passes.stats(adapter, list(reversed(EXAMPLES))), list(reversed(first)))
@@ -170,15 +158,15 @@ def test_a_second_call_makes_no_passes(model: AdaptedModel, tmp_path: Path, on_d
 _OTHER_PROCESS = """
 import json, sys
 from pathlib import Path
-from typing import Any
-from typing import Any
 import torch
-from tests.attacks.test_passes import EXAMPLES, PROMPTS, Passes, _adapter, _model
+from confide.attacks.passes import Passes
+from tests.attacks.sure_models import random_adapter, sure_model
+from tests.attacks.test_passes import EXAMPLES, PROMPTS
 
 torch.set_num_threads(1)
-model = _model()
+model = sure_model()
 passes = Passes(model, Path(sys.argv[1]))
-stats = passes.stats(_adapter(model), EXAMPLES)
+stats = passes.stats(random_adapter(model), EXAMPLES)
 answers = passes.generate(None, PROMPTS, max_new_tokens=5)
 print(json.dumps([passes.num_passes, float(stats[0].logp.sum()), [answer.token_ids for answer in answers]]))
 """
@@ -186,7 +174,7 @@ print(json.dumps([passes.num_passes, float(stats[0].logp.sum()), [answer.token_i
 
 def test_another_process_finds_what_is_on_disk(model: AdaptedModel, tmp_path: Path) -> None:
     passes = Passes(model, tmp_path)
-    stats = passes.stats(_adapter(model), EXAMPLES)
+    stats = passes.stats(random_adapter(model), EXAMPLES)
     answers = passes.generate(None, PROMPTS, max_new_tokens=5)
     finished = subprocess.run(
         [sys.executable, "-c", _OTHER_PROCESS, str(tmp_path)],
@@ -204,18 +192,18 @@ def test_another_process_finds_what_is_on_disk(model: AdaptedModel, tmp_path: Pa
 @pytest.mark.parametrize(
     "change",
     [
-        lambda model: (model, _adapter(model, seed=1)),
+        lambda model: (model, random_adapter(model, seed=1)),
         lambda model: (model, None),
-        lambda _: (_model(lora_alpha=16), _adapter(_model())),
-        lambda _: (_model(seed=1), _adapter(_model())),
-        lambda _: (_model(dtype="bfloat16"), _adapter(_model())),
+        lambda _: (sure_model(lora_alpha=16), random_adapter(sure_model())),
+        lambda _: (sure_model(seed=1), random_adapter(sure_model())),
+        lambda _: (sure_model(dtype="bfloat16"), random_adapter(sure_model())),
     ],
     ids=["adapter", "base model alone", "lora_alpha", "base weights", "dtype"],
 )
 def test_another_model_is_computed_anew(
     model: AdaptedModel, tmp_path: Path, change: Callable[[AdaptedModel], tuple[AdaptedModel, Vector | None]]
 ) -> None:
-    first = Passes(model, tmp_path).stats(_adapter(model), EXAMPLES)
+    first = Passes(model, tmp_path).stats(random_adapter(model), EXAMPLES)
     other, adapter = change(model)
     passes = Passes(other, tmp_path)
     second = passes.stats(adapter, EXAMPLES)
@@ -225,8 +213,8 @@ def test_another_model_is_computed_anew(
 
 def test_the_base_model_is_one_whatever_adapter_it_carries(model: AdaptedModel, tmp_path: Path) -> None:
     Passes(model, tmp_path).stats(None, EXAMPLES)
-    other = Passes(_model(lora_alpha=16), tmp_path)
-    other.model.write(_adapter(model))
+    other = Passes(sure_model(lora_alpha=16), tmp_path)
+    other.model.write(random_adapter(model))
     other.stats(None, EXAMPLES)
     assert other.num_passes == 0
 
@@ -310,7 +298,7 @@ def test_a_model_that_gives_nan_is_refused_and_nothing_is_kept(model: AdaptedMod
 
 def test_an_adapter_that_holds_nan_is_refused_and_nothing_is_kept(model: AdaptedModel, tmp_path: Path) -> None:
     passes = Passes(model, tmp_path)
-    adapter = _adapter(model)
+    adapter = random_adapter(model)
     adapter[7] = np.nan
     for call in (
         lambda: passes.stats(adapter, EXAMPLES),
@@ -323,7 +311,7 @@ def test_an_adapter_that_holds_nan_is_refused_and_nothing_is_kept(model: Adapted
 
 
 def test_records_that_the_model_cannot_read_are_refused() -> None:
-    passes = Passes(_model("tiny-gpt2"), None)
+    passes = Passes(sure_model("tiny-gpt2"), None)
     with pytest.raises(DataError, match=r"record 'r0' has 1025 tokens, but tiny-gpt2 has positions for 1024"):
         passes.stats(None, _examples((1000, 25)))
     unknown = replace(EXAMPLES[1], input_ids=EXAMPLES[1].input_ids + 100)
@@ -338,7 +326,7 @@ def test_records_that_the_model_cannot_read_are_refused() -> None:
 
 def test_an_adapter_of_another_size_is_refused(model: AdaptedModel) -> None:
     passes = Passes(model, None)
-    short = _adapter(model)[:-1]
+    short = random_adapter(model)[:-1]
     for call in (
         lambda: passes.stats(short, EXAMPLES),
         lambda: passes.generate(short, PROMPTS, max_new_tokens=2),
@@ -353,7 +341,7 @@ def test_no_records_give_no_results(model: AdaptedModel) -> None:
     assert passes.stats(None, []) == []
     assert passes.generate(None, [], max_new_tokens=3) == []
     assert passes.generate(None, [], max_new_tokens=3, sampling=Sampling(temperature=1.0)) == []
-    assert list(passes.gradients(_adapter(model), [], model.layout)) == []
+    assert list(passes.gradients(random_adapter(model), [], model.layout)) == []
 
 
 def test_bad_settings_are_refused(model: AdaptedModel) -> None:
@@ -368,7 +356,7 @@ def test_bad_settings_are_refused(model: AdaptedModel) -> None:
 def test_answers_are_those_of_plain_generation_and_are_kept(
     model: AdaptedModel, tmp_path: Path, sampling: Sampling | None, is_base: bool
 ) -> None:
-    adapter = None if is_base else _adapter(model)
+    adapter = None if is_base else random_adapter(model)
     passes = Passes(model, tmp_path, batch_size=3)
     passes.generate(adapter, PROMPTS[:2], max_new_tokens=6, sampling=sampling)  # some are known already
     answers = passes.generate(adapter, PROMPTS, max_new_tokens=6, sampling=sampling)
@@ -435,7 +423,7 @@ def _twin_gradient(model: AdaptedModel, example: TokenizedExample, layout: Layou
 
 @pytest.mark.parametrize("average", ["factors", "freeze-a"])
 def test_gradients_are_those_of_the_models_own_loss(model: AdaptedModel, average: Average) -> None:
-    adapter, layout = _adapter(model), travelling_slots(model.layout, average, 1)
+    adapter, layout = random_adapter(model), travelling_slots(model.layout, average, 1)
     found = list(Passes(model, None).gradients(adapter, EXAMPLES, layout))
     model.write(adapter)
     for gradient, example in zip(found, EXAMPLES, strict=True):
@@ -447,7 +435,7 @@ def test_gradients_are_those_of_the_models_own_loss(model: AdaptedModel, average
 
 
 def test_a_step_against_the_gradient_lowers_the_loss_by_what_it_says(model: AdaptedModel) -> None:
-    adapter, example = _adapter(model), EXAMPLES[0]
+    adapter, example = random_adapter(model), EXAMPLES[0]
     passes = Passes(model, None)
     (gradient,) = passes.gradients(adapter, [example], model.layout)
 
@@ -463,18 +451,18 @@ def test_a_step_against_the_gradient_lowers_the_loss_by_what_it_says(model: Adap
 
 
 def test_between_gradients_the_model_may_be_used_for_anything(model: AdaptedModel) -> None:
-    adapter = _adapter(model)
+    adapter = random_adapter(model)
     passes = Passes(model, None)
     expected = list(passes.gradients(adapter, EXAMPLES, model.layout))
     for number, gradient in enumerate(passes.gradients(adapter, EXAMPLES, model.layout)):
         np.testing.assert_array_equal(gradient, expected[number])
-        passes.stats(_adapter(model, seed=number + 5), EXAMPLES[:1])
+        passes.stats(random_adapter(model, seed=number + 5), EXAMPLES[:1])
 
 
 def test_a_slot_that_the_model_has_not_is_refused(model: AdaptedModel) -> None:
     stranger = Layout((Slot(name="stranger", shape=(2,)),))
     with pytest.raises(LayoutMismatchError, match="no slots"):
-        Passes(model, None).gradients(_adapter(model), EXAMPLES, stranger)
+        Passes(model, None).gradients(random_adapter(model), EXAMPLES, stranger)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -486,7 +474,7 @@ def test_calls_leave_mode_flags_and_gradients_as_they_were(model: AdaptedModel, 
     model.module.train(training)
     before = {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
     passes = Passes(model, None)
-    adapter = _adapter(model)
+    adapter = random_adapter(model)
     for one in (None, adapter):
         passes.stats(one, EXAMPLES)
         passes.generate(one, PROMPTS, max_new_tokens=2)
@@ -498,7 +486,7 @@ def test_calls_leave_mode_flags_and_gradients_as_they_were(model: AdaptedModel, 
 
 
 def test_dropout_is_off_whatever_mode_the_model_is_in(model: AdaptedModel) -> None:
-    adapter = _adapter(model)
+    adapter = random_adapter(model)
     passes = Passes(model, None)
     stats, gradients = passes.stats(adapter, EXAMPLES), list(passes.gradients(adapter, EXAMPLES, model.layout))
     model.module.train()
@@ -515,7 +503,7 @@ def _possible(num_secrets: int = 100) -> PossibleSecrets:
 
 @pytest.mark.parametrize("has_adapter", [True, False])
 def test_secrets_are_as_likely_as_in_whole_records(model: AdaptedModel, has_adapter: bool) -> None:
-    adapter, possible = _adapter(model) if has_adapter else None, _possible()
+    adapter, possible = random_adapter(model) if has_adapter else None, _possible()
     start = possible.beginning.size
     records = [np.concatenate([possible.beginning, secret, [2]]) for secret in possible.secrets]
     examples = [
@@ -529,25 +517,25 @@ def test_secrets_are_as_likely_as_in_whole_records(model: AdaptedModel, has_adap
 
 def test_secrets_take_one_pass_and_none_again(model: AdaptedModel, tmp_path: Path) -> None:
     passes, possible = Passes(model, tmp_path), _possible()
-    first = passes.secrets(_adapter(model), possible)
+    first = passes.secrets(random_adapter(model), possible)
     assert passes.num_passes == 1
     assert not first.flags.writeable
-    again = Passes(_model(), tmp_path)
-    np.testing.assert_array_equal(again.secrets(_adapter(model), replace(possible, candidate_id="twin")), first)
+    again = Passes(sure_model(), tmp_path)
+    np.testing.assert_array_equal(again.secrets(random_adapter(model), replace(possible, candidate_id="twin")), first)
     assert again.num_passes == 0
     for other in (
         replace(possible, secrets=possible.secrets[::-1]),
         replace(possible, beginning=possible.beginning[1:]),
         replace(possible, secrets=possible.secrets.reshape(50, 4)),
     ):
-        again.secrets(_adapter(model), other)
+        again.secrets(random_adapter(model), other)
     assert again.num_passes == 3
     again.secrets(None, possible)
     assert again.num_passes == 4
 
 
 def test_secrets_that_the_model_cannot_read_are_refused() -> None:
-    passes, possible = Passes(_model("tiny-gpt2"), None), _possible()
+    passes, possible = Passes(sure_model("tiny-gpt2"), None), _possible()
     unknown = replace(possible, secrets=possible.secrets + 262)
     with pytest.raises(DataError, match="record 'canary' has tokens that tiny-gpt2 does not know"):
         passes.secrets(None, unknown)
@@ -558,7 +546,7 @@ def test_secrets_that_the_model_cannot_read_are_refused() -> None:
 
 def test_secrets_under_a_model_that_gives_no_numbers_are_refused(model: AdaptedModel) -> None:
     with pytest.raises(NonFiniteUpdateError):
-        Passes(model, None).secrets(np.full_like(_adapter(model), np.nan), _possible())
+        Passes(model, None).secrets(np.full_like(random_adapter(model), np.nan), _possible())
     with torch.no_grad():
         model.base.module.get_decoder().norm.weight.fill_(torch.inf)
     with pytest.raises(NonFiniteLossError, match="record 'canary': a secret's log-probability is NaN or infinite"):

@@ -12,25 +12,15 @@ from transformers import MistralConfig, MistralForCausalLM
 from confide.attacks import secret_reader
 from confide.attacks.secret_reader import Floats, SecretReader
 from confide.attacks.token_reader import TokenReader
-from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
+from confide.model.lora import AdaptedModel
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream
 from confide.train.forward import TargetScorer, TokenTree
+from tests.attacks.sure_models import adapted_model
 
 # Sums over five tokens of log-probabilities of at most 30 nats, each after some hundred roundings of float32.
 TOLERANCE = 5 * 100 * 2.0**-24 * 30
 BEGINNING = stream(0, "test-beginning").integers(6, 262, 40)
-
-
-def _model(name: str) -> AdaptedModel:
-    base = load_base_model(name, device="cpu", seed=0)
-    with torch.no_grad():
-        base.module.get_input_embeddings().weight.mul_(20)  # far-apart logits
-    model = attach_lora(base, LoraSettings(lora_rank=4, lora_alpha=8, targets="all-linear"), seed=0)
-    model.write(stream(0, "test-adapter").standard_normal(model.layout.num_values, dtype=np.float32) / np.float32(8))
-    model.module.eval()
-    return model
 
 
 def _secrets() -> npt.NDArray[np.int32]:
@@ -58,7 +48,7 @@ def _read(model: AdaptedModel, secrets: npt.NDArray[np.int32], scorer: TargetSco
 def test_secrets_have_the_log_probabilities_that_whole_records_give(
     name: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, secrets = _model(name), _secrets()
+    model, secrets = adapted_model(name), _secrets()
     expected = _by_whole_records(model, secrets)
     if way == "whole model":
         model.base.module.config.final_logit_softcapping = 30.0  # the name alone: this architecture has no cap
@@ -77,7 +67,7 @@ def test_secrets_have_the_log_probabilities_that_whole_records_give(
 
 
 def test_each_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, secrets, num_tokens = _model("tiny-llama"), _secrets(), [0]
+    model, secrets, num_tokens = adapted_model("tiny-llama"), _secrets(), [0]
     scorer = TargetScorer(model.module)
     assert scorer.reads_trees(45)  # found out before anything is counted
 
@@ -96,7 +86,7 @@ def test_each_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_logits_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, secrets = _model("tiny-llama"), _secrets()
+    model, secrets = adapted_model("tiny-llama"), _secrets()
     expected = _read(model, secrets)
     monkeypatch.setattr(secret_reader, "_LOGITS_IN_MEMORY", 3 * 262)
     np.testing.assert_allclose(_read(model, secrets), expected, atol=TOLERANCE, rtol=0)
@@ -104,12 +94,12 @@ def test_logits_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("num_tokens", [1, 2])
 def test_short_secrets(num_tokens: int) -> None:
-    model, secrets = _model("tiny-llama"), np.unique(_secrets()[:, -num_tokens:], axis=0)
+    model, secrets = adapted_model("tiny-llama"), np.unique(_secrets()[:, -num_tokens:], axis=0)
     np.testing.assert_allclose(_read(model, secrets), _by_whole_records(model, secrets), atol=TOLERANCE, rtol=0)
 
 
 def test_where_a_model_knows_nothing_all_secrets_are_exactly_equal() -> None:
-    model = _model("tiny-gpt2")
+    model = adapted_model("tiny-gpt2")
     with torch.no_grad():
         model.base.module.get_output_embeddings().weight.zero_()
     found = _read(model, _secrets())
@@ -120,7 +110,7 @@ def test_where_a_model_knows_nothing_all_secrets_are_exactly_equal() -> None:
 @pytest.mark.parametrize("window", [16, 46])
 def test_a_model_that_sees_the_last_tokens_alone_is_read_as_a_whole_where_it_sees_too_few(window: int) -> None:
     """A tree has more tokens than the window, but none of its tokens is to see more than 45."""
-    model, secrets = _model("tiny-llama"), _secrets()
+    model, secrets = adapted_model("tiny-llama"), _secrets()
     config = MistralConfig(
         vocab_size=262,
         hidden_size=32,
@@ -142,7 +132,7 @@ def test_a_model_that_sees_the_last_tokens_alone_is_read_as_a_whole_where_it_see
 
 
 def test_a_tree_that_is_read_wrongly_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, secrets = _model("tiny-llama"), _secrets()
+    model, secrets = adapted_model("tiny-llama"), _secrets()
     right = TargetScorer.tree_states
 
     def wrong(self: TargetScorer, beginning: Tensor, trees: Iterable[TokenTree]) -> Iterator[Tensor]:

@@ -5,24 +5,14 @@ import pytest
 import torch
 
 from confide.attacks.token_reader import Columns, TokenReader, Tokens
-from confide.model.load import load_base_model
-from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
+from confide.model.lora import AdaptedModel
 from confide.model.tiny import TINY_MODELS
 from confide.seeds import stream
 from confide.train.forward import TargetScorer
+from tests.attacks.sure_models import adapted_model
 
 # Log-probabilities of at most 30 nats, after some hundred roundings of float32.
 TOLERANCE = 100 * 2.0**-24 * 30
-
-
-def _model(name: str) -> AdaptedModel:
-    base = load_base_model(name, device="cpu", seed=0)
-    with torch.no_grad():
-        base.module.get_input_embeddings().weight.mul_(20)  # far-apart logits
-    model = attach_lora(base, LoraSettings(lora_rank=4, lora_alpha=8, targets="all-linear"), seed=0)
-    model.write(stream(0, "test-adapter").standard_normal(model.layout.num_values, dtype=np.float32) / np.float32(8))
-    model.module.eval()
-    return model
 
 
 def _records() -> list[Tokens]:
@@ -51,12 +41,12 @@ def _assert_close(found: list[Columns], expected: list[Columns]) -> None:
 
 @pytest.mark.parametrize("name", sorted(TINY_MODELS))
 def test_families_give_what_each_record_gives_alone(name: str) -> None:
-    model, records = _model(name), _records()
+    model, records = adapted_model(name), _records()
     _assert_close(_reader(model, 8).read(records), _reader(model, 1).read(records))
 
 
 def test_a_beginning_is_read_once() -> None:
-    model, records = _model("tiny-llama"), _records()
+    model, records = adapted_model("tiny-llama"), _records()
     reader, num_tokens = _reader(model, 8), 0
     decoder = model.base.module.get_decoder()
 
@@ -72,6 +62,6 @@ def test_a_beginning_is_read_once() -> None:
 
 
 def test_a_record_that_another_one_begins_with_has_a_token_of_its_own() -> None:
-    model, (longer, *_) = _model("tiny-llama"), _records()
+    model, (longer, *_) = adapted_model("tiny-llama"), _records()
     records = [longer, longer[:-1], longer[:-2]]
     _assert_close(_reader(model, 8).read(records), _reader(model, 1).read(records))

@@ -12,8 +12,7 @@ from confide.attacks.passes import Passes
 from confide.errors import NonFiniteUpdateError
 from confide.model.load import load_base_model
 from confide.model.lora import AdaptedModel, LoraSettings, attach_lora
-from confide.seeds import stream
-from confide.update import Vector
+from tests.attacks.sure_models import random_adapter
 
 PROMPTS = [[5, 6], [7, 8, 9, 10, 11], [3], [12, 13, 14]]
 LIKELIEST = Amplification(beta=3.0, difference="logits", scheme=DecodingScheme(name="top-p", top_p=0.9))
@@ -24,16 +23,12 @@ def model() -> AdaptedModel:
     return attach_lora(load_base_model("tiny-llama", device="cpu"), LoraSettings(lora_rank=4), seed=0)
 
 
-def adapter(model: AdaptedModel, seed: int) -> Vector:
-    return stream(seed, "test-adapter").standard_normal(model.layout.num_values, dtype=np.float32) / np.float32(8)
-
-
 @pytest.mark.parametrize("seed", [None, 3])
 @pytest.mark.parametrize("with_base", [True, False])
 def test_answers_are_the_attack_s_own_and_are_computed_once(
     model: AdaptedModel, tmp_path: Path, seed: int | None, with_base: bool
 ) -> None:
-    newer, older = adapter(model, 1), None if with_base else adapter(model, 2)
+    newer, older = random_adapter(model, 1), None if with_base else random_adapter(model, 2)
     amplification = replace(LIKELIEST, seed=seed)
     passes = Passes(model, tmp_path)
     expected = complete_with_two(
@@ -47,7 +42,7 @@ def test_answers_are_the_attack_s_own_and_are_computed_once(
 
 
 def test_whatever_decides_an_answer_is_in_its_key(model: AdaptedModel) -> None:
-    newer, older = adapter(model, 1), adapter(model, 2)
+    newer, older = random_adapter(model, 1), random_adapter(model, 2)
     passes = Passes(model, None)
     calls = [
         (newer, older, LIKELIEST, 6),
@@ -69,7 +64,7 @@ def test_whatever_decides_an_answer_is_in_its_key(model: AdaptedModel) -> None:
 
 def test_only_what_is_not_known_is_computed_again(model: AdaptedModel) -> None:
     passes = Passes(model, None)
-    newer = adapter(model, 1)
+    newer = random_adapter(model, 1)
     whole = passes.generate_with_two(newer, None, PROMPTS, LIKELIEST, max_new_tokens=6)
     swapped = passes.generate_with_two(newer, None, [*PROMPTS[::-1], [40, 41]], LIKELIEST, max_new_tokens=6)
     assert swapped[:-1] == whole[::-1]
@@ -83,7 +78,7 @@ def test_an_adapter_that_is_not_finite_is_refused(model: AdaptedModel) -> None:
 
 
 def test_each_prompt_can_have_an_amplification_of_its_own(model: AdaptedModel) -> None:
-    newer, older = adapter(model, 1), adapter(model, 2)
+    newer, older = random_adapter(model, 1), random_adapter(model, 2)
     amplifications = [
         replace(LIKELIEST, beta=beta, difference=difference)
         for beta in (0.5, 100.0)

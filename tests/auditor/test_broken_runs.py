@@ -33,14 +33,14 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "epsilon.toml"
 GATE = "server.epsilon.gaussian.records > claimed"
 
 
-def audited(folder: Path, *words: str, seed: int = 0) -> AuditResults:
+def audited(folder: Path, *words: str, seed: int = 0, num_rows: int = 800) -> AuditResults:
     """Trains with noise from a seed, which is not told, and audits what a server that reads updates sees.
 
     Of noise that a run knows to be seeded nothing is claimed against the server, so there would be no gate to fail.
     """
     rng = np.random.default_rng(0)
     data = folder / "random.jsonl"
-    texts = ["".join(map(chr, rng.integers(33, 127, 12))) for _ in range(800)]
+    texts = ["".join(map(chr, rng.integers(33, 127, 12))) for _ in range(num_rows)]
     rows = [{"client": f"site-{number % 8}", "text": text} for number, text in enumerate(texts)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = (f"data.path={data}", f"run.folder={folder}", f"run.seed={seed}", "run.device=cpu")
@@ -83,7 +83,8 @@ def test_a_correct_run_passes_the_gate(tmp_path: Path) -> None:
 
 
 def test_nothing_is_claimed_against_a_server_that_chose_the_seed_and_the_gate_does_not_pass(tmp_path: Path) -> None:
-    results = audited(tmp_path, "privacy.randomness=seeded")
+    words = ("privacy.randomness=seeded", "audit.records_per_client=20")
+    results = audited(tmp_path, *words, num_rows=160)  # what is not told of few rows is not told of many
     assert {(bound.claimed, bound.verdict) for bound in results.epsilons} == {(None, "no claim")}
     assert results.run.claim is not None
     assert results.run.claim.seeded_noise

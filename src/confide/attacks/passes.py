@@ -282,13 +282,20 @@ class Passes:
         self.model.layout.check(adapter)
         parameters = self.model.parameters_of(layout)
         check_records(self.model, examples)
-        return (self._gradient(adapter, example, parameters) for example in examples)
+        everything = list(self.model.module.parameters())
+        return (self._gradient(adapter, example, parameters, everything) for example in examples)
 
-    def _gradient(self, adapter: Vector, example: TokenizedExample, parameters: Sequence[torch.nn.Parameter]) -> Vector:
+    def _gradient(
+        self,
+        adapter: Vector,
+        example: TokenizedExample,
+        parameters: Sequence[torch.nn.Parameter],
+        everything: Sequence[torch.nn.Parameter],
+    ) -> Vector:
         batch = collate([example], self._pad_id).to(self.model.base.device)
         with (
             self._holding(adapter),
-            self._requiring(parameters),
+            _requiring(parameters, everything),
             evaluation_mode(self.model.module),
             torch.enable_grad(),
         ):
@@ -330,19 +337,19 @@ class Passes:
             self.model.write(adapter)
             yield
 
-    @contextmanager
-    def _requiring(self, parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-        """Runs the body with a gradient required of these of the model's parameters alone."""
-        everything = list(self.model.module.parameters())
-        before = [parameter.requires_grad for parameter in everything]
-        wanted = {id(parameter) for parameter in parameters}
-        try:
-            for parameter in everything:
-                parameter.requires_grad_(id(parameter) in wanted)
-            yield
-        finally:
-            for parameter, required in zip(everything, before, strict=True):
-                parameter.requires_grad_(required)
+
+@contextmanager
+def _requiring(parameters: Sequence[torch.nn.Parameter], everything: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """Runs the body with a gradient required of these alone of all of a model's parameters."""
+    before = [parameter.requires_grad for parameter in everything]
+    wanted = {id(parameter) for parameter in parameters}
+    try:
+        for parameter in everything:
+            parameter.requires_grad_(id(parameter) in wanted)
+        yield
+    finally:
+        for parameter, required in zip(everything, before, strict=True):
+            parameter.requires_grad_(required)
 
 
 def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -25,8 +25,9 @@ def check_records(model: AdaptedModel, examples: Sequence[TokenizedExample]) -> 
     Raises:
         DataError: a record has more tokens, or other ones, than the model can read.
     """
+    limit = max_positions(model.module)
     for example in examples:
-        _check_length(model, example.record_id, example.num_tokens)
+        _check_length(model, example.record_id, example.num_tokens, limit)
         _check_tokens(model, f"record {example.record_id!r}", example.input_ids)
 
 
@@ -36,7 +37,8 @@ def check_secrets(model: AdaptedModel, possible: PossibleSecrets) -> None:
     Raises:
         DataError: they have more tokens, or other ones, than the model can read.
     """
-    _check_length(model, possible.candidate_id, possible.beginning.size + possible.secrets.shape[1])
+    num_tokens = possible.beginning.size + possible.secrets.shape[1]
+    _check_length(model, possible.candidate_id, num_tokens, max_positions(model.module))
     for ids in (possible.beginning, possible.secrets):
         _check_tokens(model, f"record {possible.candidate_id!r}", ids)
 
@@ -66,8 +68,7 @@ def not_finite(record_id: str, what: str) -> str:
     return f"record {record_id!r}: {what} is NaN or infinite. {_WHAT_TO_DO}"
 
 
-def _check_length(model: AdaptedModel, record_id: str, num_tokens: int) -> None:
-    limit = max_positions(model.module)
+def _check_length(model: AdaptedModel, record_id: str, num_tokens: int, limit: int | None) -> None:
     if limit is not None and num_tokens > limit:
         raise DataError(
             f"record {record_id!r} has {num_tokens} tokens, but {model.base.name} has positions for {limit}. Cut "

@@ -52,13 +52,17 @@ class ScriptedPasses(Passes):
         self.asked.append(
             Asked(round=number, num_prompts=len(prompts), max_new_tokens=max_new_tokens, sampling=sampling)
         )
-        tokenizer = self.model.tokenizer
-        answers = []
-        for place, prompt in enumerate(prompts):
-            text = self._script(number, tokenizer.decode(list(prompt), skip_special_tokens=True), place)
-            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-            answers.append(Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=len(ids) <= max_new_tokens))
-        return answers
+        texts = (self._script(number, self.text_of(prompt), place) for place, prompt in enumerate(prompts))
+        return [self.answer(text, max_new_tokens) for text in texts]
+
+    def text_of(self, prompt: Sequence[int]) -> str:
+        text: str = self.model.tokenizer.decode(list(prompt), skip_special_tokens=True)
+        return text
+
+    def answer(self, text: str, max_new_tokens: int) -> Answer:
+        """As a model that writes this text and ends."""
+        ids = self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=len(ids) <= max_new_tokens)
 
 
 class PairedPasses(ScriptedPasses):
@@ -95,13 +99,8 @@ class PairedPasses(ScriptedPasses):
         self.calls.append(each)
         number = 0 if older is None else int(older[0])
         self.pairs.add((int(newer[0]), number, each[0].seed is not None))  # drawn texts are the protocol's
-        tokenizer = self.model.tokenizer
-        answers = []
-        for prompt, how in zip(prompts, each, strict=True):
-            text = self._heard(number, tokenizer.decode(list(prompt), skip_special_tokens=True), how)
-            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-            answers.append(Answer(token_ids=tuple(ids[:max_new_tokens]), is_finished=True))
-        return answers
+        texts = (self._heard(number, self.text_of(prompt), how) for prompt, how in zip(prompts, each, strict=True))
+        return [self.answer(text, max_new_tokens) for text in texts]
 
 
 def round_adapter(model: AdaptedModel, number: int) -> Vector:

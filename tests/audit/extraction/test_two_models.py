@@ -29,7 +29,7 @@ from confide.audit.truth import Population, Truth
 from confide.evaluate.generation import Answer, Sampling
 from confide.model.lora import AdaptedModel
 from confide.update import Vector
-from tests.audit.extraction.scripted import PairedPasses, ScriptedPasses, round_adapter
+from tests.audit.extraction.scripted import Heard, PairedPasses, ScriptedPasses, round_adapter
 from tests.audit.overtrained import ATTACKER, NAMES, SETTINGS, make_candidate
 
 
@@ -60,8 +60,13 @@ def view_of(model: AdaptedModel, records: Population, rounds: Sequence[int], nam
     )
 
 
+def heard_as(model: AdaptedModel, hear: Heard, *, alone: str = "") -> PairedPasses:
+    """Two models answer together as is told; one alone says always the same."""
+    return PairedPasses(model, lambda _round, _prompt, _number: alone, hear)
+
+
 def silent(model: AdaptedModel) -> PairedPasses:
-    return PairedPasses(model, lambda _round, _prompt, _number: "x", lambda _older, _prompt, _how: "x")
+    return heard_as(model, lambda _older, _prompt, _how: "x", alone="x")
 
 
 def note_of(findings: Findings, attack: str) -> str:
@@ -195,7 +200,7 @@ def test_the_older_model_that_brings_out_most_own_records_is_found_wherever_it_s
             return rest
         return rest[0] + "#" if setting == of_sweeps.get(older) else "#"
 
-    probe = probe_of_six(PairedPasses(model, lambda _round, _prompt, _number: "", hear), records, truth)
+    probe = probe_of_six(heard_as(model, hear), records, truth)
     found = reported(probe, cut_prefixes(probe, probe.own, LONG))
     assert list(found) == ["two-model", "two-model-base", CHOSEN]
     texts, note = found[CHOSEN]
@@ -226,7 +231,7 @@ def test_of_equally_good_older_models_the_first_is_taken(
     def hear(older: int, prompt: str, _how: Amplification) -> str:
         return rest_of(prompt, records) if older in good else "#"
 
-    probe = probe_of_six(PairedPasses(model, lambda _round, _prompt, _number: "", hear), records, truth)
+    probe = probe_of_six(heard_as(model, hear), records, truth)
     assert probe.older == OLDER
     found = reported(probe, cut_prefixes(probe, probe.own, LONG))
     assert found[CHOSEN][1].startswith(f"Round 6 against {model_name(expected)}, the best of 5 ")
@@ -256,7 +261,7 @@ def test_records_that_are_asked_about_have_no_say_in_the_choice(
             return rest_of(prompt, population) if older == (3 if is_own else 1) else "#"
 
         view = view_of(model, records, range(1, 7))
-        passes = PairedPasses(model, lambda _round, _prompt, _number: "x", hear)
+        passes = heard_as(model, hear, alone="x")
         found = audit_extraction(view, passes, population, answers, rounds=[1, 3, 4, 6], settings=SETTINGS)
         notes.append(note_of(found, CHOSEN).partition(" compared at most. ")[2])
         (exact,) = (one for one in found.found if (one.attack, one.metric) == (CHOSEN, "exact"))
@@ -384,14 +389,11 @@ GRID = {
 def test_the_setting_that_brings_out_most_own_records_is_found_wherever_it_stands(
     model: AdaptedModel, records: Population, truth: Truth, best: tuple[str, float, float], seed: int | None
 ) -> None:
-    texts = [one.text for one in records.candidates]
-
     def hear(_older: int, prompt: str, how: Amplification) -> str:
         """All is right at the best setting, nothing elsewhere."""
-        (whole,) = (text for text in texts if text.startswith(prompt))
-        return whole[len(prompt) :] if setting_of(how)[:3] == best else "#"
+        return rest_of(prompt, records) if setting_of(how)[:3] == best else "#"
 
-    passes = PairedPasses(model, lambda _round, _prompt, _number: "", hear)
+    passes = heard_as(model, hear)
     probe = probe_of(passes, records, truth)
     own = cut_prefixes(probe, probe.own, LONG)
     chosen = choose_amplification(probe, probe.final, probe.adapter(1), own, max_new_tokens=12, seed=seed)
@@ -408,13 +410,10 @@ def test_the_setting_that_brings_out_most_own_records_is_found_wherever_it_stand
 
 
 def test_a_draw_s_temperature_is_chosen_too(model: AdaptedModel, records: Population, truth: Truth) -> None:
-    texts = [one.text for one in records.candidates]
-
     def hear(_older: int, prompt: str, how: Amplification) -> str:
-        (whole,) = (text for text in texts if text.startswith(prompt))
-        return whole[len(prompt) :] if how.scheme.temperature == TEMPERATURES[1] else "#"
+        return rest_of(prompt, records) if how.scheme.temperature == TEMPERATURES[1] else "#"
 
-    passes = PairedPasses(model, lambda _round, _prompt, _number: "", hear)
+    passes = heard_as(model, hear)
     probe = probe_of(passes, records, truth)
     own = cut_prefixes(probe, probe.own, LONG)
     drawn = choose_amplification(probe, probe.final, None, own, max_new_tokens=12, seed=1)
@@ -437,7 +436,7 @@ def test_basic_and_enhanced_attack_draw_at_the_same_top_p_and_temperature(
         worth = (how.scheme.top_p == SETTINGS.top_ps[1]) + (how.scheme.temperature == TEMPERATURES[1])
         return whole[len(prompt) :][: 2 * worth] or "#"
 
-    passes = PairedPasses(model, lambda _round, _prompt, _number: "x", hear)
+    passes = heard_as(model, hear, alone="x")
     view = view_of(model, records, [1, 2])
     settings = replace(SETTINGS, protocol=True)
     found = audit_extraction(view, passes, records, truth, rounds=[1, 2], settings=settings)

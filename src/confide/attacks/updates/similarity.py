@@ -106,13 +106,14 @@ def score_updates(
     for number, target in enumerate(targets):
         groups.setdefault((target.round_number, target.layout), []).append(number)
     for (round_number, layout), numbers in groups.items():
-        directions = [-targets[number].vector for number in numbers]
+        directions = [_Pieces(-targets[number].vector, layout) for number in numbers]
         gradients = passes.gradients(starts[round_number], examples, layout)
         overlaps = _Overlaps(len(examples), layout.num_values)
         for row, gradient in enumerate(gradients):
             overlaps.add(row, gradient)
+            pieces = _Pieces(gradient.astype(np.float64), layout)
             for number, direction in zip(numbers, directions, strict=True):
-                for measure, score in _scores(gradient, direction, layout).items():
+                for measure, score in _scores(pieces, direction).items():
                     found[measure][row, number] = score
         found["joint"][:, numbers] = overlaps.solve(found["cosine"][:, numbers])
     return found
@@ -157,22 +158,34 @@ class _Overlaps:
         return np.bincount(self._buckets, weights=self._signs * unit, minlength=self._width).astype(np.float64)
 
 
-def _scores(gradient: Vector, direction: Vector, layout: Layout) -> dict[str, float]:
-    by_slot = [
-        _products(gradient[layout.slice_of(slot.name)], direction[layout.slice_of(slot.name)]) for slot in layout
-    ]
-    inner, squared, moved = np.array(by_slot).T  # each (num_slots,)
+class _Pieces:
+    """A vector by its slots; float32 or float64, as it is large.
+
+    Attributes:
+        values: each slot's.
+        squared: their squared lengths in float64, shape (num_slots,).
+    """
+
+    def __init__(self, vector: Vector | Scores, layout: Layout) -> None:
+        self.values = [vector[layout.slice_of(slot.name)] for slot in layout]
+        self.squared: Scores = np.array([_product(piece, piece) for piece in self.values])
+
+
+def _product(one: Vector | Scores, other: Vector | Scores) -> float:
+    """In float64."""
+    return float(one.astype(np.float64, copy=False) @ other.astype(np.float64, copy=False))
+
+
+def _scores(gradient: _Pieces, direction: _Pieces) -> dict[str, float]:
+    inner = np.array([_product(g, u) for g, u in zip(gradient.values, direction.values, strict=True)])
+    squared, moved = gradient.squared, direction.squared  # each (num_slots,), as is inner
+    has_moved = moved > 0
+    by_slot = [_cosine(*parts) for parts in zip(inner[has_moved], squared[has_moved], moved[has_moved], strict=True)]
     return {
         "cosine": _cosine(inner.sum(), squared.sum(), moved.sum()),
-        "layer cosine": float(np.mean([_cosine(*parts) for parts in by_slot if parts[2] > 0]) if moved.any() else 0.0),
+        "layer cosine": float(np.mean(by_slot)) if by_slot else 0.0,
         "difference": inner.sum() / squared.sum() if squared.any() else 0.0,
     }
-
-
-def _products(gradient: Vector, direction: Vector) -> tuple[float, float, float]:
-    """<g, u>, |g|^2 and |u|^2, in float64."""
-    g, u = gradient.astype(np.float64), direction.astype(np.float64)
-    return float(g @ u), float(g @ g), float(u @ u)
 
 
 def _cosine(inner: float, squared: float, moved: float) -> float:
