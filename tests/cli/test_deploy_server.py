@@ -79,7 +79,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerFolder:
     made = make_server_folder(tmp_path / "server", settings=settings)
     monkeypatch.setattr(SuperLink, "folder", made, raising=False)
     monkeypatch.setattr(processes, "GuardedProcess", SuperLink)
-    monkeypatch.setattr(processes, "_program", str)
+    monkeypatch.setattr(processes, "program", str)
     return made
 
 

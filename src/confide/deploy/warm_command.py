@@ -43,6 +43,7 @@ def main(place: Path, command: str, modules: Sequence[str]) -> None:
     Raises:
         DeployError: there is no such command.
     """
+    parent = os.getppid()
     run = _load(command)
     for module in modules:
         importlib.import_module(module)
@@ -56,7 +57,7 @@ def main(place: Path, command: str, modules: Sequence[str]) -> None:
         gc.collect()
         gc.freeze()  # what is loaded stays shared with the forks
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-        arguments = _next_fork(listener, parent=os.getppid())
+        arguments = _next_fork(listener, parent=parent)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.argv = [command, *arguments]
     run()
