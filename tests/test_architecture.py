@@ -38,7 +38,7 @@ PLACES = {
     "dp_accounting": {"confide.privacy.accounting"},
     "seal": {"confide.seal.ring"},
     "tenseal": {"confide.seal.published"},
-    "flwr": {"confide.transport.flower", "confide.flower_app", "confide.bench.deployment_app"},
+    "flwr": {"confide.transport.flower", "confide.flower_app"},
     "cryptography": {"confide.membership.", "confide.seal.commonpoly", "confide.deploy.certificates"},
     "typer": {"confide.cli."},
     "rich": {"confide.cli."},

@@ -1,4 +1,7 @@
-"""The two apps that Flower starts: thin shells around the coordinator and around a node's worker.
+"""The apps that Flower starts: thin shells around the coordinator and around a node's worker, and plain FedAvg.
+
+FedAvg is Flower's own, for the benchmark that compares with it; it is here because no other module imports Flower's
+apps. No deployment uses it.
 
 Flower loads this module through the few lines that `confide.deploy.control.thin_app` writes. It starts a new process
 for every message to a node, so nothing heavy is imported here: the client's app passes bytes to the worker's socket and
@@ -6,11 +9,14 @@ its answer back.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flwr.app import Context, Message, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from numpy.typing import NDArray
 
 from confide.deploy.kept_answer import Answer
 from confide.deploy.relay import MAX_BYTES, Asked, ask
@@ -32,6 +38,9 @@ FOLDER_KEY = "folder"
 
 SOCKET_KEY = "socket"
 """The key of a node's settings with the path of the worker's socket."""
+
+NamedArrays = Mapping[str, NDArray[np.float32]]
+"""Values as FedAvg averages them."""
 
 client = ClientApp()
 server = ServerApp()
@@ -78,3 +87,80 @@ def coordinate(grid: Grid, context: Context) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     folder = Path(str(context.run_config[FOLDER_KEY]))
     coordinate_run(folder, FlowerTransport(grid, seconds=phase_seconds(folder)))
+
+
+def fedavg_client(train: Callable[[NamedArrays, str, int], NamedArrays]) -> ClientApp:
+    """A node's app for Flower's FedAvg: trains when it is asked, and reports a loss of 1 without looking at anything.
+
+    Args:
+        train: makes the node's arrays of the global ones, Flower's number of the node, and the round's number.
+    """
+    app = ClientApp()
+
+    @app.train()
+    def answer(message: Message, context: Context) -> Message:
+        del context
+        received, config = message.content["arrays"], message.content["config"]
+        if not isinstance(received, ArrayRecord) or not isinstance(config, ConfigRecord):
+            raise MessageError("expected Flower's FedAvg to send arrays and settings, got other records")
+        arrays = {name: array.numpy() for name, array in received.items()}
+        trained = train(arrays, str(message.metadata.dst_node_id), int(str(config["server-round"])))
+        return Message(RecordDict({"arrays": _array_record(trained), "metrics": _metrics()}), reply_to=message)
+
+    @app.evaluate()
+    def report(message: Message, context: Context) -> Message:
+        del context
+        return Message(RecordDict({"metrics": _metrics()}), reply_to=message)
+
+    return app
+
+
+def fedavg_server(serve: Callable[[Path, "FedAvgServer"], None]) -> ServerApp:
+    """The server's app for Flower's FedAvg.
+
+    Args:
+        serve: is called once, with the folder that the run's settings name.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        serve(Path(str(context.run_config[FOLDER_KEY])), FedAvgServer(grid))
+
+    return app
+
+
+class FedAvgServer:
+    """Flower's FedAvg with its defaults: all nodes train and evaluate in every round."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes that are connected."""
+        return len(list(self._grid.get_node_ids()))
+
+    def average(self, start: NamedArrays, num_rounds: int, on_round: Callable[[int], None]) -> None:
+        """Averages for some rounds.
+
+        Args:
+            start: the global arrays before the first round.
+            num_rounds: how many.
+            on_round: told 0 before the first round, and each round's number as it ends.
+        """
+        from flwr.serverapp.strategy import FedAvg
+
+        def note(round_number: int, arrays: ArrayRecord) -> None:
+            del arrays
+            on_round(round_number)
+
+        FedAvg().start(self._grid, _array_record(start), num_rounds=num_rounds, evaluate_fn=note)
+
+
+def _array_record(arrays: NamedArrays) -> ArrayRecord:
+    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in arrays.items()})
+
+
+def _metrics() -> MetricRecord:
+    return MetricRecord({"num-examples": 1, "loss": 1.0})

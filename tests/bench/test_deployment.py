@@ -38,7 +38,7 @@ from confide.bench.deployment_work import (
 from confide.cli.bench_deployment import bench_deployment_command
 from confide.deploy.coordinator import coordinate_run, start_run
 from confide.deploy.run_config import load_run_config
-from confide.errors import UsageError
+from confide.errors import RunError, UsageError
 from confide.membership.identity import Identity
 from confide.membership.roster import Roster
 from confide.run import RunDirectory
@@ -273,21 +273,25 @@ class FakeField:
     """Answers at once; remembers what was asked."""
 
     asked: list[DeploymentWork]
+    stuck: str
 
-    def __init__(self, folder: Path, num_nodes: int) -> None:
+    def __init__(self, folder: Path, num_nodes: int, round_seconds: float) -> None:
         assert folder.is_dir()
+        self._round_seconds = round_seconds
         self._num_nodes = num_nodes
 
     def run(self, work: DeploymentWork) -> RunSeen:
         assert work.num_nodes == self._num_nodes
         self.asked.append(work)
+        if work.contender == self.stuck:
+            raise RunError(f"round 1 did not end: it took more than {self._round_seconds:g} seconds\nand a log")
         seconds = 30.0 if work.contender == SEALED else 10.0
         return run_seen(work.num_nodes, seconds=seconds, num_bytes=work.num_values, superlink_mb=200.0)
 
 
 @pytest.fixture
 def field(monkeypatch: pytest.MonkeyPatch) -> type[FakeField]:
-    FakeField.asked = []
+    FakeField.asked, FakeField.stuck = [], ""
     monkeypatch.setattr("confide.bench.deployment.BenchField", FakeField)
     return FakeField
 
@@ -301,7 +305,8 @@ def test_both_contenders_run_at_every_size_by_turns(field: type[FakeField]) -> N
         for values in (1_000_000, 50)
         for contender in (PLAIN, FLAT, SEALED)
     ]
-    assert len(told) == 2 + 12
+    assert len(told) == 2 + 12 + 12
+    assert told[2] == "7.5 s a round"
     assert [(one.num_values, one.meets_seconds) for one in result.comparisons] == [
         (1_000_000, False),
         (1_000_000, False),
@@ -311,6 +316,34 @@ def test_both_contenders_run_at_every_size_by_turns(field: type[FakeField]) -> N
     assert [one.baseline for one in result.comparisons[:2]] == [PLAIN, FLAT]
     assert result.machine
     assert "flwr" in result.versions
+
+
+def test_plain_flower_that_comes_to_no_end_is_told_and_the_others_go_on(field: type[FakeField]) -> None:
+    field.stuck = PLAIN
+    told: list[str] = []
+    result = run_deployment_benchmark(
+        nodes=[3], values=[1_000_000], num_rounds=1, round_seconds=7.0, on_progress=told.append
+    )
+    assert [row.contender for row in result.rows] == [FLAT, SEALED]
+    app = typer.Typer()
+    app.command()(bench_deployment_command)
+    assert "3 nodes, 10,000 values: flower came to no end: round 1 did" in CliRunner().invoke(app, ["--quick"]).stdout
+    (lost,) = result.not_ended
+    assert (lost.contender, lost.num_nodes, lost.num_values) == (PLAIN, 3, 1_000_000)
+    assert "more than 7 seconds" in lost.reason
+    assert [one.baseline for one in result.comparisons] == [FLAT]
+    assert "no end: round 1 did not end: it took more than 7 seconds" in told
+
+
+def test_sealed_rounds_that_come_to_no_end_are_an_error(field: type[FakeField]) -> None:
+    field.stuck = SEALED
+    with pytest.raises(RunError, match="did not end"):
+        run_deployment_benchmark(nodes=[3], values=[5], num_rounds=1)
+
+
+def test_a_number_of_seconds_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="--round-seconds 0"):
+        run_deployment_benchmark(nodes=[3], values=[5], num_rounds=1, round_seconds=0.0)
 
 
 @pytest.mark.parametrize(("nodes", "values", "rounds"), [([1], [5], 1), ([65], [5], 1), ([3], [0], 1), ([3], [5], 0)])

@@ -20,11 +20,12 @@ from confide.bench.deployment_work import (
     DeploymentRow,
     DeploymentWork,
     Growth,
+    NotEnded,
     RunSeen,
 )
 from confide.bench.training import spread
 from confide.deploy.processes import require_flower
-from confide.errors import UsageError
+from confide.errors import RunError, UsageError
 from confide.machine import describe_machine, installed_versions
 
 TARGET: Mapping[str, float] = MappingProxyType({"bytes": 1.0, "more_seconds": 10.0, "memory": 1.2})
@@ -32,6 +33,9 @@ TARGET: Mapping[str, float] = MappingProxyType({"bytes": 1.0, "more_seconds": 10
 memory at the most nodes at most so many times that at the fewest."""
 
 SECONDS_BOUND_AT = 1_000_000
+ROUND_SECONDS = 600.0
+"""How long a round is waited for, unless told otherwise."""
+
 SERVER_KINDS = ("SuperLink", "server app")
 
 _VERSIONED = ("confide", "flwr", "numpy", "cryptography")
@@ -43,35 +47,46 @@ def run_deployment_benchmark(
     nodes: Sequence[int],
     values: Sequence[int],
     num_rounds: int,
+    round_seconds: float = ROUND_SECONDS,
     seed: int = 0,
     on_progress: Callable[[str], None] | None = None,
 ) -> DeploymentBenchmark:
-    """Measures both contenders at every size.
+    """Measures all contenders at every size.
+
+    Plain Flower does not come to an end at every size; then that is told, and the others go on.
 
     Args:
         nodes: numbers of nodes, each 2 to 64.
         values: lengths of an update, each > 0.
         num_rounds: of each run, at least 1.
+        round_seconds: after which a round is given up, > 0.
         seed: of the updates.
         on_progress: told about each run before it starts.
 
     Raises:
         UsageError: a number is out of range.
         MissingExtraError: Flower is not installed.
-        RunError: a process failed.
+        RunError: a process failed, or a sealed round was given up.
     """
-    if num_rounds < 1 or min(values) < 1 or not all(_FEWEST_NODES <= one <= _MOST_NODES for one in nodes):
+    if (
+        num_rounds < 1
+        or min(values) < 1
+        or round_seconds <= 0
+        or not all(_FEWEST_NODES <= one <= _MOST_NODES for one in nodes)
+    ):
         raise UsageError(
-            f"expected {_FEWEST_NODES} to {_MOST_NODES} nodes, and values and rounds of 1 or more; "
-            f"got --nodes {list(nodes)}, --values {list(values)}, --rounds {num_rounds}"
+            f"expected {_FEWEST_NODES} to {_MOST_NODES} nodes, and values and rounds of 1 or more, and more than no "
+            f"seconds; got --nodes {list(nodes)}, --values {list(values)}, --rounds {num_rounds}, --round-seconds "
+            f"{round_seconds:g}"
         )
     require_flower()
     report = on_progress or (lambda _: None)
-    rows = []
+    rows: list[DeploymentRow] = []
+    not_ended: list[NotEnded] = []
     for num_nodes in nodes:
         with tempfile.TemporaryDirectory(prefix="confide-bench-") as folder:
             report(f"{num_nodes} nodes: certificates, keys, registration")
-            field = BenchField(Path(folder), num_nodes)
+            field = _new_field(Path(folder), num_nodes, round_seconds)
             for num_values in values:
                 for contender, meaning in CONTENDERS.items():
                     report(f"{num_nodes} nodes, {num_values:,} values, {num_rounds} rounds: {meaning}")
@@ -82,17 +97,35 @@ def run_deployment_benchmark(
                         num_rounds=num_rounds,
                         seed=seed,
                     )
-                    rows.append(sum_up(work, field.run(work)))
+                    try:
+                        rows.append(sum_up(work, field.run(work)))
+                        report(f"{rows[-1].seconds.median:.1f} s a round")
+                    except RunError as error:
+                        if contender not in BASELINES:
+                            raise
+                        not_ended.append(
+                            NotEnded(contender=contender, num_nodes=num_nodes, num_values=num_values, reason=str(error))
+                        )
+                        report(f"no end: {str(error).splitlines()[0]}")
+                        field = _new_field(
+                            Path(folder), num_nodes, round_seconds
+                        )  # the old one's database is not empty
     return DeploymentBenchmark(
         num_rounds=num_rounds,
         seed=seed,
+        round_seconds=round_seconds,
         machine=describe_machine(),
         versions=installed_versions(_VERSIONED),
         rows=tuple(rows),
+        not_ended=tuple(not_ended),
         comparisons=compare(rows),
         growth=growth(rows),
         target=dict(TARGET),
     )
+
+
+def _new_field(folder: Path, num_nodes: int, round_seconds: float) -> BenchField:
+    return BenchField(Path(tempfile.mkdtemp(dir=folder)), num_nodes, round_seconds)
 
 
 def sum_up(work: DeploymentWork, seen: RunSeen) -> DeploymentRow:

@@ -34,6 +34,7 @@ from confide.deploy.client_apps import WarmClientApps
 from confide.deploy.control import register_node, start_run, thin_app
 from confide.deploy.coordinator import start_run as make_run
 from confide.deploy.processes import (
+    LEAN,
     LOOPBACK,
     GuardedProcess,
     environment,
@@ -50,7 +51,7 @@ from confide.membership.roster import Roster
 from confide.run import RunDirectory
 
 _START_SECONDS = 180.0
-_ROUND_SECONDS = 1800.0
+_MEMBER_SECONDS = 1800.0
 _LOOK_SECONDS = 0.05
 _LOG = "log"
 _TAIL_CHARACTERS = 3000
@@ -83,9 +84,11 @@ class BenchField:
     Args:
         folder: for all files; empty, and closed to others.
         num_nodes: how many are registered.
+        round_seconds: after which a round is given up.
     """
 
-    def __init__(self, folder: Path, num_nodes: int) -> None:
+    def __init__(self, folder: Path, num_nodes: int, round_seconds: float) -> None:
+        self._round_seconds = round_seconds
         self._folder = folder
         self._home = folder / "server"
         self._home.mkdir(mode=0o700)
@@ -98,6 +101,7 @@ class BenchField:
             node.mkdir(mode=0o700)
             make_node_key(private=node / "node.key", public=node / "node.pub", comment="")
         self._num_runs = 0
+        self._is_plain = True
         with self._server():
             for node in self._nodes:
                 register_node(self._home, node / "node.pub")
@@ -106,23 +110,23 @@ class BenchField:
         """Starts everything, runs one contender to its last round, and ends everything.
 
         Raises:
-            RunError: a process failed, or a round took half an hour; what was written last is in the message.
+            RunError: a process failed, or a round took too long; what was written last is in the message.
         """
         self._num_runs += 1
+        self._is_plain = work.contender in BASELINES
         place = self._folder / f"run-{self._num_runs}"
         place.mkdir(mode=0o700)
         (place / WORK_FILE).write_text(work.to_json())
-        run = self._plain(place) if work.contender in BASELINES else self._sealed(place, work)
+        run = self._plain(place) if self._is_plain else self._sealed(place, work)
         with ExitStack() as stack:
             watch = stack.enter_context(ProcessWatch(self._folder))
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="confide-")))
-            if work.contender not in BASELINES:
+            if not self._is_plain:
                 stack.enter_context(self._members(place, sockets))
             port = stack.enter_context(self._server())
             relay = stack.enter_context(CountingRelay(port))
             for node in self._nodes:
-                is_warm = work.contender not in BASELINES  # plain Flower is measured as it comes
-                stack.enter_context(self._node(node, relay.port, sockets, is_warm=is_warm))
+                stack.enter_context(self._node(node, relay.port, sockets))
             settings = place / "settings.toml"
             settings.write_text(tomli_w.dumps(dict(run.settings)))
             start_run(self._home, run.app, settings)
@@ -132,7 +136,7 @@ class BenchField:
                 tail = (self._home / _LOG).read_text(errors="replace")[-_TAIL_CHARACTERS:]
                 raise RunError(f"{error}\nThe SuperLink wrote last:\n{tail}") from error
             memory = watch.memory
-        phases = () if work.contender in BASELINES else _phases(place / "run")
+        phases = () if self._is_plain else _phases(place / "run")
         return RunSeen(rounds=rounds, memory=memory, phases=phases)
 
     def _plain(self, place: Path) -> _Run:
@@ -173,10 +177,10 @@ class BenchField:
 
     def _follow(self, run: _Run, num_rounds: int, relay: CountingRelay, watch: ProcessWatch) -> tuple[RoundSeen, ...]:
         rounds: list[RoundSeen] = []
-        _wait_for_round(run, 0)
+        _wait_for_round(run, 0, self._round_seconds)
         began, before, cpu_before = time.monotonic(), relay.traffic, watch.cpu_seconds
         while len(rounds) < num_rounds:
-            _wait_for_round(run, len(rounds) + 1)
+            _wait_for_round(run, len(rounds) + 1, self._round_seconds)
             now, traffic, cpu_seconds = time.monotonic(), relay.traffic, watch.cpu_seconds
             rounds.append(
                 RoundSeen(
@@ -207,7 +211,7 @@ class BenchField:
             yield port
 
     @contextmanager
-    def _node(self, node: Path, port: int, sockets: Path, *, is_warm: bool) -> Iterator[None]:
+    def _node(self, node: Path, port: int, sockets: Path) -> Iterator[None]:
         settings = node / "settings.toml"
         settings.write_text(tomli_w.dumps({"socket": str(sockets / node.name)}))
         command = supernode_command(
@@ -219,7 +223,7 @@ class BenchField:
         )
         with ExitStack() as stack:
             surroundings = self._marked(node)
-            if is_warm:
+            if not self._is_plain:  # that is measured as it comes
                 place = sockets / f"{node.name}-apps"
                 place.mkdir(mode=0o700)
                 apps = stack.enter_context(WarmClientApps(place, surroundings, node / _LOG))
@@ -240,7 +244,10 @@ class BenchField:
             yield
 
     def _marked(self, home: Path) -> dict[str, str]:
-        return {**environment(home), MARK: str(self._folder)}
+        """The environment of a process; plain Flower's has not our settings for memory."""
+        own = environment(home).items()
+        kept = {name: value for name, value in own if not (self._is_plain and name in LEAN)}
+        return {**kept, MARK: str(self._folder)}
 
     @contextmanager
     def _process(
@@ -262,16 +269,17 @@ def run_config(work: DeploymentWork) -> dict[str, dict[str, object]]:
         "train": {"local_steps": 1},
         "evaluate": {"every_rounds": 0},
         "federation": {"rounds": work.num_rounds, "min_clients": work.num_nodes},
-        "deploy": {"join_seconds": _START_SECONDS, "train_seconds": _ROUND_SECONDS, "answer_seconds": _ROUND_SECONDS},
+        "deploy": {"join_seconds": _START_SECONDS, "train_seconds": _MEMBER_SECONDS, "answer_seconds": _MEMBER_SECONDS},
     }
 
 
-def _wait_for_round(run: _Run, number: int) -> None:
-    deadline = time.monotonic() + _ROUND_SECONDS
+def _wait_for_round(run: _Run, number: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while run.num_done() < number:
         failure = run.failure()
         if failure or time.monotonic() >= deadline:
-            raise RunError(f"round {number} of the benchmark did not end: {failure or 'it took too long'}")
+            why = failure or f"it took more than {seconds:g} seconds"
+            raise RunError(f"round {number} of the benchmark did not end: {why}")
         time.sleep(_LOOK_SECONDS)
 
 

@@ -12,7 +12,7 @@ PLAIN, FLAT, SEALED = "flower", "flower-flat", "confide"
 CONTENDERS: Mapping[str, str] = {
     PLAIN: "Flower's FedAvg with its defaults: train and evaluate, float32, an array for each of LoRA's tensors",
     FLAT: "the same with all values in one array, which Flower carries faster",
-    SEALED: "Confide's sealed round: train, sign, release, open",
+    SEALED: "Confide's sealed round as it is deployed (client apps start warm): train, sign, release, open",
 }
 
 BASELINES = (PLAIN, FLAT)
@@ -142,6 +142,21 @@ class DeploymentRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotEnded:
+    """A run of plain Flower that came to no end.
+
+    Attributes:
+        contender: of `BASELINES`.
+        reason: the round, and what stopped it or how long it was waited for.
+    """
+
+    contender: str
+    num_nodes: int
+    num_values: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Confide against plain Flower at one size.
 
@@ -185,7 +200,9 @@ class DeploymentBenchmark:
 
     Attributes:
         num_rounds: of each run; the first one does not count where there are more.
+        round_seconds: how long a round was waited for.
         rows: in the order in which they ran.
+        not_ended: runs that have no row.
         comparisons: by size.
         growth: of the server's processes, from the fewest to the most nodes.
         target: the bounds that these are held against.
@@ -195,7 +212,9 @@ class DeploymentBenchmark:
     seed: int
     machine: Mapping[str, str | int]
     versions: Mapping[str, str]
+    round_seconds: float
     rows: tuple[DeploymentRow, ...]
+    not_ended: tuple[NotEnded, ...]
     comparisons: tuple[Comparison, ...]
     growth: tuple[Growth, ...]
     target: Mapping[str, float]

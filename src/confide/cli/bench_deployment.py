@@ -27,6 +27,9 @@ def bench_deployment_command(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds of each run, 3; the first one does not count.")
     ] = None,
+    round_seconds: Annotated[
+        float, typer.Option(help="After so long a round is given up, which Flower's own does not end at every size.")
+    ] = 600.0,
     quick: Annotated[
         bool, typer.Option("--quick", help="Sizes for a look at whether it runs: 3 nodes, 10,000 values, one round.")
     ] = False,
@@ -38,7 +41,7 @@ def bench_deployment_command(
     Everything runs on this machine: a SuperLink with TLS, registered nodes and a database, a SuperNode per node, and
     by turns Flower's own FedAvg with its defaults, with an array for each tensor and with all values in one array, and
     Confide's sealed rounds. No model is trained; an update is drawn. Needs the extra "flower", a machine with nothing
-    else to do, and for ten nodes and 17 million values 20 GB of memory and half an hour.
+    else to do, and for ten nodes and 17 million values 20 GB of memory; all sizes take an hour.
 
     Examples:
         confide bench deployment --quick
@@ -54,6 +57,7 @@ def bench_deployment_command(
         nodes=nodes or (_QUICK_NODES if quick else _NODES),
         values=values or (_QUICK_VALUES if quick else _VALUES),
         num_rounds=rounds or (_QUICK_ROUNDS if quick else _ROUNDS),
+        round_seconds=round_seconds,
         seed=seed,
         on_progress=lambda line: console.print(line, style="dim", highlight=False),
     )
@@ -123,6 +127,9 @@ def _peak(row: "DeploymentRow", kind: str) -> str:
 
 def _print_targets(console: "Console", result: "DeploymentBenchmark") -> None:
     target = result.target
+    for lost in result.not_ended:
+        reason = lost.reason.splitlines()[0]
+        console.print(f"{lost.num_nodes} nodes, {lost.num_values:,} values: {lost.contender} came to no end: {reason}")
     for one in result.comparisons:
         bound = "" if one.meets_seconds is None else f" (at most {target['more_seconds']:g}: {_met(one.meets_seconds)})"
         console.print(
