@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ import pytest
 
 from confide.deploy import hand_over
 from confide.deploy.client_apps import COMMAND, WarmClientApps
+from confide.deploy.hand_over import END, TAKEN
 from confide.deploy.processes import GuardedProcess, environment
 from confide.deploy.warm_command import REFUSED
 
@@ -89,9 +90,13 @@ def test_what_is_no_list_of_texts_is_refused(place: Path) -> None:
         for sent in (b"", b"no json", b'{"a": 1}', b'["a", 1]', nested, long):
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(str(place / "apps"))
-                connection.sendall(sent)
-                connection.shutdown(socket.SHUT_WR)
+                connection.sendall(sent + END)
                 assert connection.recv(1) in (REFUSED, b""), sent[:20]
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(place / "apps"))
+            connection.sendall(b'["--version"]')
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == REFUSED
         assert process.exit_code is None
 
 
@@ -122,6 +127,18 @@ def test_what_the_stand_in_no_longer_waits_for_is_not_run_a_second_time(place: P
         assert version("confide") not in (place / "log").read_text()
 
 
+def test_what_is_taken_and_not_gone_on_with_is_not_run(place: Path) -> None:
+    with warm(place, "confide"):
+        wait_for((place / "apps").exists, "the socket")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(place / "apps"))
+            connection.sendall(b'["--version"]' + END)
+            assert connection.recv(1) == TAKEN
+        assert stand_in(place, "/no/such/command", "no-such-subcommand").returncode == 0
+        wait_for(lambda: "no-such-subcommand" in (place / "log").read_text(), "the error of the next one")
+        assert version("confide") not in (place / "log").read_text()
+
+
 def test_it_ends_with_its_guard(place: Path) -> None:
     with warm(place, "confide") as process:
         wait_for((place / "apps").exists, "the socket")
@@ -141,23 +158,63 @@ def test_a_folder_that_one_happens_to_stand_in_holds_no_modules_for_it(
     assert "planted" not in (place / "log").read_text()
 
 
-def test_apps_of_an_earlier_start_end_with_the_next_one(place: Path) -> None:
+@contextmanager
+def app_at_work(place: Path) -> Iterator[tuple[WarmClientApps, socket.socket]]:
+    """A client app that waits for an answer of its SuperNode; gives the SuperNode's end of the connection."""
     pytest.importorskip("flwr", reason="needs the extra flower")
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
-        port = silent.getsockname()[1]
-        with WarmClientApps(place, environment(place / "home"), place / "log") as apps:
-            apps.start()
-            wait_for((place / "apps").exists, "the socket")
-            address = f"127.0.0.1:{port}"
-            asked = [COMMAND, "--runtime-api-address", address, "--token", "none", "--insecure"]
-            subprocess.run(asked, env=apps.environment, check=True, timeout=SECONDS)
-            connection, _ = silent.accept()
-            with connection:
-                connection.settimeout(SECONDS)
-                assert connection.recv(1)
-                apps.start()
-                while connection.recv(65_536):  # nothing any more once the app is gone
-                    pass
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,  # takes connections and never answers
+        WarmClientApps(place, environment(place / "home"), place / "log") as apps,
+    ):
+        apps.start()
+        wait_for((place / "apps").exists, "the socket")
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        asked = [COMMAND, "--runtime-api-address", address, "--token", "none", "--insecure"]
+        subprocess.run(asked, env=apps.environment, check=True, timeout=SECONDS)
+        connection, _ = silent.accept()
+        with connection:
+            connection.settimeout(SECONDS)
+            assert connection.recv(1)
+            yield apps, connection
+
+
+def wait_for_the_end(connection: socket.socket) -> None:
+    while connection.recv(65_536):  # nothing any more once the app is gone
+        pass
+
+
+def test_apps_of_an_earlier_start_end_with_the_next_one(place: Path) -> None:
+    with app_at_work(place) as (apps, connection):
+        apps.start()
+        wait_for_the_end(connection)
+
+
+def loaded(log: Path) -> int:
+    """The process that keeps the command loaded: of those whose output goes to this file, the guard's child."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if (entry / "fd" / "1").readlink() == log:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    (found,) = [one for one, parent in parents.items() if parents.get(parent) == os.getpid()]
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_an_app_at_work_outlives_the_process_that_it_was_forked_from(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asked to end, it would leave its SuperNode waiting for a reply without an end."""
+    with app_at_work(place) as (apps, connection):
+        os.kill(loaded(place / "log"), signal.SIGKILL)
+        wait_for(lambda: stand_in(place, "/bin/echo", "cold").stdout == "cold\n", "the end")
+        connection.settimeout(3.0)
+        with pytest.raises(TimeoutError):
+            wait_for_the_end(connection)
+        connection.settimeout(SECONDS)
+        apps.start()
+        wait_for_the_end(connection)
+    assert "had ended; each message took longer" in caplog.text
 
 
 def test_flowers_command_is_found_by_its_name_and_runs_warm(place: Path) -> None:

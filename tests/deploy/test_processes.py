@@ -17,6 +17,7 @@ import pytest
 from confide.deploy import keeper as keeper_module
 from confide.deploy.certificates import KeyPlaces, make_authority
 from confide.deploy.control import thin_app
+from confide.deploy.guard import GRACE_SECONDS
 from confide.deploy.held import held, holder, stop_holder
 from confide.deploy.keeper import MAX_RESTARTS, Keeper
 from confide.deploy.processes import (
@@ -63,12 +64,15 @@ def noted_pid(folder: Path) -> int:
 
 
 def test_a_guarded_process_ends_when_asked_and_its_output_is_private(tmp_path: Path) -> None:
-    process = GuardedProcess(noting_pid(tmp_path), environment=os.environ, log=tmp_path / "log")
+    asked = tmp_path / "asked"
+    end = f"lambda *_: (__import__('pathlib').Path({str(asked)!r}).touch(), sys.exit())"
+    first = f"import signal, sys; signal.signal(signal.SIGTERM, {end})"
+    process = GuardedProcess(noting_pid(tmp_path, first), environment=os.environ, log=tmp_path / "log")
     pid = noted_pid(tmp_path)
     assert is_alive(pid)
     process.stop()
     assert not is_alive(pid)
-    assert process.exit_code == 128 + signal.SIGTERM
+    assert asked.exists()
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
@@ -98,6 +102,21 @@ def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
     assert guard.stdin is not None
     guard.stdin.close()
     assert guard.wait(SECONDS) == -signal.SIGKILL
+    wait_for(lambda: not is_alive(pid))
+
+
+def test_what_bears_the_request_is_killed_once_the_command_has_ended(tmp_path: Path) -> None:
+    """As an app that was forked, and finishes its message where the process ends that it came from."""
+    script = f"import subprocess, time; subprocess.Popen({noting_pid(tmp_path, IGNORING)!r}); time.sleep(600)"
+    guard = subprocess.Popen(
+        [sys.executable, "-m", "confide.deploy.guard", sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    pid = noted_pid(tmp_path)
+    assert guard.stdin is not None
+    guard.stdin.close()
+    assert guard.wait(GRACE_SECONDS / 2) == -signal.SIGKILL
     wait_for(lambda: not is_alive(pid))
 
 

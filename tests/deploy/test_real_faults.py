@@ -84,6 +84,10 @@ def failed(running: Running, seconds: float, fault: str, since: float) -> str:
     return told
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def finished(running: Running, net: Network, name: str, fault: str, since: float) -> list[tuple[str, ...]]:
     """Waits for a run to finish, and gives who was in each round."""
     assert running.end(RUN_SECONDS) == 0, running.output
@@ -253,3 +257,22 @@ def test_a_full_disk_at_a_node_stops_a_run_that_needs_it_and_a_resume_ends_as_if
     again = net.resume("full")
     assert finished(again, net, "full", "  space made, resumed", again.began) == [NAMES, NAMES]
     assert net.adapters("full") == {undisturbed}
+
+
+def test_a_member_whose_client_apps_start_cold_from_the_middle_of_a_message_loses_nothing(
+    net: Network, undisturbed: bytes
+) -> None:
+    member = net.members[THIRD]
+    running = net.run("cold")
+    member.await_line("round 1, train: asked", PHASE_SECONDS)
+    send(signal.SIGSTOP, [member.pid])  # so that the message is being worked on
+    warm, guards = member.flower("confide.deploy.warm_command"), member.flower("confide.deploy.guard")
+    (loaded,) = [pid for pid in warm if parent_of(pid) in guards and pid not in guards]
+    send(signal.SIGKILL, [loaded])
+    killed = time.monotonic()
+    wait_for(lambda: loaded not in member.flower(), 20.0, "its end")
+    time.sleep(1.0)  # in which its guard asks all that is left of it to end
+    send(signal.SIGCONT, [member.pid])
+    assert finished(running, net, "cold", "process that keeps client apps loaded killed", killed) == [NAMES, NAMES]
+    assert net.adapters("cold") == {undisturbed}
+    assert not member.flower("confide.deploy.warm_command")

@@ -1,5 +1,6 @@
 """Client apps that start warm: a SuperNode finds a stand-in for the command that it starts for each message."""
 
+import logging
 import os
 import shlex
 import sys
@@ -14,6 +15,8 @@ COMMAND = "flwr-clientapp"
 """Flower's, which a SuperNode starts by its name for each message."""
 
 _APP = "confide.flower_app"
+
+_logger = logging.getLogger(__name__)
 
 
 class WarmClientApps:
@@ -51,13 +54,21 @@ class WarmClientApps:
         self._stop()
 
     def start(self) -> None:
-        """Starts the process, to be done before each start of the SuperNode: apps of an earlier one end."""
+        """Starts the process, to be done before each start of the SuperNode: apps of an earlier one end.
+
+        Where it cannot be started, each app starts as Flower has it.
+        """
+        if self._process is not None and self._process.exit_code is not None:
+            _logger.warning("the process that keeps %s loaded had ended; each message took longer", COMMAND)
         self._stop()
-        self._process = GuardedProcess(
-            [sys.executable, "-P", "-m", "confide.deploy.warm_command", str(self._address), COMMAND, _APP],
-            environment=self._own_environment,
-            log=self._log,
-        )
+        try:
+            self._process = GuardedProcess(
+                [sys.executable, "-P", "-m", "confide.deploy.warm_command", str(self._address), COMMAND, _APP],
+                environment=self._own_environment,
+                log=self._log,
+            )
+        except OSError as error:
+            _logger.warning("%s is not kept loaded (%s); each message takes longer", COMMAND, error.strerror)
 
     def _stop(self) -> None:
         if self._process is not None:

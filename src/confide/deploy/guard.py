@@ -1,8 +1,9 @@
 """Runs one command that must not outlive whoever started it: `python -m confide.deploy.guard COMMAND ...`.
 
 The starter holds the other end of this process's standard input and never writes to it. When it is closed, which the
-kernel does however the starter dies, the command and everything it started in its process group are ended. Needs a
-process group of its own: start it with `start_new_session`. Imports nothing but the standard library.
+kernel does however the starter dies, the command and everything it started in its process group are ended: asked to,
+and what is left once the command has ended is killed. Where the command ends by itself, the others are only asked.
+Needs a process group of its own: start it with `start_new_session`. Imports nothing but the standard library.
 """
 
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 GRACE_SECONDS = 10.0
@@ -41,17 +43,18 @@ def main(command: Sequence[str]) -> int:
                 break
     except _Asked:
         pass
+    is_stopped = child.poll() is None
     _end_group(child)
+    if is_stopped:
+        os.killpg(0, signal.SIGKILL)  # what does not end when it is asked to; this process with it
     return child.returncode if child.returncode >= 0 else _OF_SIGNALS - child.returncode
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         child.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(0, signal.SIGKILL)  # this process with it
 
 
 if __name__ == "__main__":

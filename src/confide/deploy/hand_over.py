@@ -11,8 +11,12 @@ import socket
 import sys
 from collections.abc import Sequence
 
+END = b"\n"
+"""Ends the arguments, a line of JSON."""
 TAKEN = b"1"
-"""The answer of a process that runs the command."""
+"""The answer of a process that is ready to run the command."""
+GO = b"2"
+"""What it waits for then: so the command runs at most once, whoever gives up waiting and when."""
 
 _SECONDS = 5.0
 
@@ -23,9 +27,11 @@ def is_taken(address: str, arguments: Sequence[str]) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_SECONDS)
             connection.connect(address)
-            connection.sendall(json.dumps(list(arguments)).encode())
-            connection.shutdown(socket.SHUT_WR)
-            return connection.recv(1) == TAKEN
+            connection.sendall(json.dumps(list(arguments)).encode() + END)
+            if connection.recv(1) != TAKEN:
+                return False
+            connection.sendall(GO)
+            return True
     except OSError:
         return False
 

@@ -34,12 +34,11 @@ _QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "OMP_NUM_THREADS": "1",  # they compute nothing
     "OPENBLAS_NUM_THREADS": "1",
-    # Of glibc, so that what passed through a process does not stay in it: two arenas and not one for each thread, and
-    # larger pieces are given back at once.
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "131072",
-    "MALLOC_TRIM_THRESHOLD_": "131072",
 }
+LEAN = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+"""Settings of glibc, so that what passed through a process does not stay in it: two arenas and not one for each thread,
+and larger pieces are given back at once."""
+
 _TASK_POLL_SECONDS = "0.2"
 _LOOK_SECONDS = 0.2
 _TAIL_CHARACTERS = 1500
@@ -56,6 +55,7 @@ def environment(home: Path) -> dict[str, str]:
     return {
         **os.environ,
         **_QUIET,
+        **LEAN,
         "FLWR_HOME": str(home),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": _TASK_POLL_SECONDS,
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]),  # Flower starts commands by name

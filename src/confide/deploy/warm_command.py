@@ -2,8 +2,11 @@
 
 Flower starts its command for client apps anew for every message, and most of what that takes is Python's import of
 Flower. Here one process imports it once, and forks for each message: the fork runs the very same command, by its entry
-point, in a process of its own. Where this process is gone, or cannot fork safely, `hand_over` starts the command. Forks
-end with this process, as they are in its guard's group.
+point, in a process of its own. Where this process is gone, or cannot fork safely, `hand_over` starts the command.
+
+A fork bears SIGTERM, which its guard sends to all in its group when this process is gone: a client app that is asked
+to end tells its SuperNode that it is done and leaves no reply, and the SuperNode, which waits for one, would take no
+message any more. So forks finish what they do; when the whole group is stopped, the guard kills them.
 """
 
 import gc
@@ -20,7 +23,7 @@ from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from confide.deploy.hand_over import TAKEN
+from confide.deploy.hand_over import END, GO, TAKEN
 from confide.errors import DeployError
 
 REFUSED = b"0"
@@ -59,6 +62,7 @@ def main(place: Path, command: str, modules: Sequence[str]) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
         arguments = _next_fork(listener, parent=parent)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the guard ignores it; Flower ends orphans by it
     sys.argv = [command, *arguments]
     run()
 
@@ -91,25 +95,30 @@ def _next_fork(listener: socket.socket, *, parent: int) -> list[str]:
             if arguments is None or threading.active_count() > 1:  # a fork has none of the other threads
                 connection.sendall(REFUSED)
             elif os.fork() == 0:
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
                 _take(connection)
                 return arguments
     raise SystemExit
 
 
 def _take(connection: socket.socket) -> None:
-    """Says in a fork that it runs the command; ends it where nobody waits for that any more."""
+    """Offers in a fork to run the command; ends it where nobody takes that up and the command itself is started."""
     try:
         connection.sendall(TAKEN)
+        is_wanted = connection.recv(1) == GO
     except OSError:
+        is_wanted = False
+    if not is_wanted:
         os._exit(0)
 
 
 def _arguments(connection: socket.socket) -> list[str] | None:
     """What the other end sent; None if it is no list of texts."""
     received = bytearray()
-    while part := connection.recv(_MOST_BYTES):
+    while not received.endswith(END):
+        part = connection.recv(_MOST_BYTES)
         received += part
-        if len(received) > _MOST_BYTES:
+        if not part or len(received) > _MOST_BYTES:
             return None
     try:
         values = json.loads(received)
