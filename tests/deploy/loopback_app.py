@@ -3,7 +3,10 @@
 import hashlib
 import json
 import time
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
+from unittest.mock import patch
 
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -24,8 +27,29 @@ def answer(message: Message, context: Context) -> Message:
     return pass_on(message, context)
 
 
+Push = Callable[[Iterable[Message]], Iterable[str]]
+
+
+def doubtful(push: Push) -> Push:
+    """Takes every message, and fails to say so of every other one."""
+    numbers = count()
+
+    def push_messages(messages: Iterable[Message]) -> Iterable[str]:
+        ids = push(messages)
+        if next(numbers) % 2 == 0:
+            raise ConnectionError("the answer was lost")
+        return ids
+
+    return push_messages
+
+
 @server.main()
 def main(grid: Grid, context: Context) -> None:
+    with patch.object(grid, "push_messages", doubtful(grid.push_messages)):
+        _ask(grid, context)
+
+
+def _ask(grid: Grid, context: Context) -> None:
     folder = Path(str(context.run_config["folder"]))
     plan = json.loads((folder / "plan.json").read_text())
     transport = FlowerTransport(grid, seconds=lambda request: float(plan["seconds"]), poll_seconds=0.2)

@@ -110,14 +110,6 @@ def wait_for(is_so: Callable[[], bool], deadline: float, what: str) -> None:
         time.sleep(0.2)
 
 
-def transform(request: bytes) -> bytes:
-    return request[::-1]
-
-
-def fail(request: bytes) -> bytes:
-    raise DataError("this member has no rows")
-
-
 def processes_at(folder: Path) -> list[str]:
     """Processes whose FLWR_HOME lies in a folder."""
     mark = f"FLWR_HOME={folder}".encode()
@@ -132,7 +124,17 @@ def processes_at(folder: Path) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 def test_bytes_cross_real_flower_and_nothing_is_left_running(tmp_path: Path) -> None:
     deadline = time.monotonic() + SECONDS
-    handlers = {"a": transform, "b": fail, "garbage": transform}
+    asked: list[str] = []
+
+    def transform(request: bytes) -> bytes:
+        asked.append("a")
+        return request[::-1]
+
+    def fail(request: bytes) -> bytes:
+        asked.append("b")
+        raise DataError("this member has no rows")
+
+    handlers = {"a": transform, "b": fail, "garbage": fail}
     with ExitStack() as stack:
         server = stack.enter_context(running_server(tmp_path))
         for name, handle in handlers.items():
@@ -152,6 +154,7 @@ def test_bytes_cross_real_flower_and_nothing_is_left_running(tmp_path: Path) -> 
         assert list_runs(server.home, number)[0].status == "finished:completed"
         with pytest.raises(DeployError, match="flwr stop"):
             stop_run(server.home, number)
+    assert sorted(asked) == ["a"] * PHASES + ["b"] * PHASES  # once, though every other message was sent twice
     assert len(nodes) == len(handlers)
     assert len(phases) == PHASES
     expected = {hashlib.sha256((f"{node}:".encode() + SHARED)[::-1]).hexdigest() for node in nodes}

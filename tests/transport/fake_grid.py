@@ -12,12 +12,15 @@ Answer = Callable[[Message], Message | None]
 class FakeGrid(Grid):
     """Keeps what was pushed and pulled, and answers a message when it is asked for its reply.
 
+    As Flower does, it takes the same message once, however often it is pushed.
+
     Args:
         answers: by node; gives the reply, None for none yet, or raises as Flower's reader would.
     """
 
     def __init__(self, answers: dict[int, Answer]) -> None:
         self._answers = answers
+        self._ids: dict[str, str] = {}
         self._sent: dict[str, Message] = {}
         self.pushed: list[Message] = []
         self.events: list[str] = []
@@ -44,7 +47,7 @@ class FakeGrid(Grid):
             if node not in self._answers:
                 ids.append("")
                 continue
-            ids.append(f"message {len(self._sent)} to {node}")
+            ids.append(self._ids.setdefault(message.object_id, f"message {len(self._sent)} to {node}"))
             message.metadata.__dict__["_message_id"] = ids[-1]  # as Flower's own grid does
             self._sent[ids[-1]] = message
         return ids

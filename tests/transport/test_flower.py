@@ -17,7 +17,7 @@ from confide.transport.pulls import LeftPulls
 from tests.clock import Clock as Ticking
 from tests.transport.fake_grid import Answer, FakeGrid
 
-PIECE = 4 << 20
+PIECE, SMALL = 4 << 20, 1 << 20
 LIMIT = 64 << 20
 MOMENT = 0.5
 LOOK = 0.002
@@ -113,18 +113,26 @@ def pieces(record: RecordDict) -> list[bytes]:
     return [array.data for array in record.array_records["confide.body"].values()]
 
 
-@pytest.mark.parametrize("num_bytes", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 5])
-def test_bytes_come_back_from_a_record_unchanged(num_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("num_bytes", "longest"),
+    [
+        *[(number, number) for number in (0, 1, SMALL - 1, SMALL)],
+        *[(number, SMALL) for number in (SMALL + 1, 2 * SMALL, 2 * SMALL + 5, 4 * PIECE - 1)],
+        *[(number, PIECE) for number in (4 * PIECE, 4 * PIECE + 5)],
+    ],
+)
+def test_bytes_come_back_from_a_record_unchanged(num_bytes: int, longest: int) -> None:
     body = (bytes(range(251)) * (num_bytes // 251 + 1))[:num_bytes]
     record = body_record(body)
     assert read_body(record, max_bytes=num_bytes) == body
-    assert max(len(piece) for piece in pieces(record)) <= PIECE
+    assert max(len(piece) for piece in pieces(record)) == longest
 
 
-def test_messages_with_an_equal_end_have_equal_last_pieces() -> None:
-    shared = bytes(2 * PIECE)
+@pytest.mark.parametrize(("size", "num_pieces"), [(SMALL, 2), (PIECE, 4)])
+def test_messages_with_an_equal_end_have_equal_last_pieces(size: int, num_pieces: int) -> None:
+    shared = bytes(num_pieces * size)
     short, long = pieces(body_record(b"to north" + shared)), pieces(body_record(b"to south, and more" + shared))
-    assert short[1:] == long[1:] == [bytes(PIECE)] * 2
+    assert short[1:] == long[1:] == [bytes(size)] * num_pieces
     assert (short[0], long[0]) == (b"to north", b"to south, and more")
 
 

@@ -160,6 +160,19 @@ class Fetches(FakeGrid):
         return replies
 
 
+class Timed(FakeGrid):
+    """Notes when messages were sent."""
+
+    def __init__(self, answers: dict[int, Answer], clock: Clock) -> None:
+        super().__init__(answers)
+        self._clock = clock
+        self.times: list[float] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.times.append(self._clock())
+        return super().push_messages(messages)
+
+
 @contextmanager
 def nodes(num_nodes: int, answer: bytes, *, num_looks: int = 0) -> Iterator[dict[int, Answer]]:
     """Nodes with a worker each."""
@@ -316,17 +329,11 @@ def test_a_node_that_never_knows_of_a_request_is_left_out_with_what_it_says() ->
 
 
 def test_a_silent_node_is_asked_less_and_less_often_and_missing_at_the_deadline() -> None:
-    times: list[float] = []
     clock = Clock()
-
-    class Timed(FakeGrid):
-        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-            times.append(clock())
-            return super().push_messages(messages)
-
-    (reply,) = transport(Timed({1: lambda message: None}), clock, 600.0).ask_nodes({1: b""})
+    grid = Timed({1: lambda message: None}, clock)
+    (reply,) = transport(grid, clock, 600.0).ask_nodes({1: b""})
     assert (reply.error_kind, reply.error) == ("Missing", "no answer within 600 s")
-    assert times == [0, 120, 360]
+    assert grid.times == [0, 120, 360]
     assert clock() == 600
 
 
@@ -422,16 +429,20 @@ class Locked(FakeGrid):
     Args:
         answers: by node.
         failing: the places of these pushes among all.
+        takes_them: all the same, and only fails to say so.
     """
 
-    def __init__(self, answers: dict[int, Answer], failing: Iterable[int]) -> None:
+    def __init__(self, answers: dict[int, Answer], failing: Iterable[int], *, takes_them: bool = False) -> None:
         super().__init__(answers)
         self._failing = set(failing)
+        self._takes_them = takes_them
         self.num_tried = 0
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         self.num_tried += 1
         if self.num_tried in self._failing:
+            if self._takes_them:
+                super().push_messages(messages)
             raise RuntimeError("database is locked")
         return super().push_messages(messages)
 
@@ -448,6 +459,31 @@ def test_a_request_that_the_superlink_fails_to_take_is_sent_again_until_its_time
     assert (reply.error_kind, reply.error) == ("Missing", "Flower took no message for this node")
     assert clock() == SECONDS
     assert SECONDS / 30 <= grid.num_tried <= SECONDS / 30 + 5
+
+
+def test_what_flower_takes_without_saying_so_is_worked_on_once() -> None:
+    """As where the SuperLink stores a message and then fails: the same message is sent, which Flower takes once."""
+    asked = Asked(LARGE)
+    with worker(asked) as socket:
+        grid, clock = Locked({1: Node(socket)}, (1, 2, 4, 5), takes_them=True), Clock()
+        (reply,) = transport(grid, clock).ask_nodes({1: b"request"})
+    assert (reply.body, asked.num) == (LARGE, 1)
+    request, fetch = grid.pushed[0], grid.pushed[-1]
+    assert [one.metadata.message_id for one in grid.pushed] == [request.metadata.message_id] * 3 + [
+        fetch.metadata.message_id
+    ] * 3
+    assert request.metadata.message_id != fetch.metadata.message_id
+
+
+def test_what_a_node_is_asked_anew_is_another_message() -> None:
+    """For Flower would not take the same one again, and the node had not got it."""
+    asked = Asked(SMALL)
+    with worker(asked) as socket:
+        grid, clock = Locked({1: Node(socket, [REQUEST_LOST])}, (1,), takes_them=True), Clock()
+        (reply,) = transport(grid, clock).ask_nodes({1: b"request"})
+    assert (reply.body, asked.num) == (SMALL, 1)
+    requests = [one for one in grid.pushed if read_again(one.content) is None]
+    assert len({one.metadata.message_id for one in requests}) == 2
 
 
 def test_a_held_answer_is_not_given_up_where_the_superlink_fails_to_take_the_messages_that_ask_for_it() -> None:
@@ -479,22 +515,17 @@ def test_failing_looks_that_are_not_in_a_row_cost_a_node_at_work_nothing() -> No
 
 
 def test_an_answer_that_cannot_be_read_is_lost_though_looks_for_that_to_an_inquiry_find_nothing() -> None:
-    times: list[float] = []
     clock = Clock()
-
-    class Timed(FakeGrid):
-        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-            times.append(clock())
-            return super().push_messages(messages)
 
     def answer(message: Message) -> Message | None:
         if read_again(message.content) is None and clock() >= 200:
             raise ValueError
         return None
 
-    (reply,) = transport(Timed({1: answer}), clock, 600.0).ask_nodes({1: b""})
+    grid = Timed({1: answer}, clock)
+    (reply,) = transport(grid, clock, 600.0).ask_nodes({1: b""})
     assert (reply.error_kind, reply.error) == ("Missing", "no answer within 600 s")
-    assert times[:3] == [0, 120, 260]  # the third is not the second inquiry, which would be sent at 360
+    assert grid.times[:3] == [0, 120, 260]  # the third is not the second inquiry, which would be sent at 360
 
 
 @pytest.mark.parametrize("is_fetch", [False, True], ids=["inquiry", "fetch"])

@@ -81,6 +81,8 @@ class Errand:
         make: makes the request.
         began: when nodes began to be asked, on the transport's clock.
         push: what is being sent, as long as nobody knows whether Flower takes it.
+        stamp: when the message was made that Flower may have taken without saying so, and how long it lives. What is
+            sent again has the same stamp.
         is_refused: whether Flower takes no message for this node.
         step: what is to be sent, or was sent last.
         request: the number of the request's message.
@@ -102,6 +104,7 @@ class Errand:
     make: Callable[[], bytes] = field(repr=False)
     began: float
     push: Call[str] | None = None
+    stamp: tuple[float, float] | None = None
     is_refused: bool = False
     step: Step = Step.REQUEST
     request: str = ""
@@ -144,7 +147,7 @@ class Errand:
 
     def pushed(self, message_id: str, now: float) -> None:
         """Takes the number of a message that was sent, or "" where Flower takes none for this node."""
-        self.push = None
+        self.push = self.stamp = None
         if not message_id:
             self.is_refused = not self.request
             self.pause(now)
@@ -184,7 +187,7 @@ class Errand:
     def turn(self, word: Word, now: float) -> bool:
         """Decides what to send next, when, and how long there is for it; False if enough was sent."""
         self.turns += 1
-        self.messages, self.inquiries, self.told, self.push = [], [], None, None
+        self.messages, self.inquiries, self.told, self.push, self.stamp = [], [], None, None, None
         self.failing_since.clear()
         if word is not Word.GONE:
             self._pause = _PAUSE_SECONDS

@@ -4,6 +4,9 @@ Stands on Flower's public app API alone. A message travels in pieces that are co
 of one phase differ in what stands first and agree in a long last part, as requests that carry the same sealed sum do,
 their last pieces are the same arrays; Flower names an array by its digest, so it stores and uploads each once.
 
+A message's number is Flower's digest of it, and Flower takes each number once. So what is sent again, where nobody
+knows whether Flower took it, is the same to the bit, and a node gets it at most once.
+
 Flower drops what a node could not fetch in time, so that a node which comes back late is not asked for what nobody
 waits for any more.
 
@@ -35,7 +38,7 @@ from confide.transport.base import MISSING, NodeReply, Reply
 from confide.transport.call import Call
 from confide.transport.errand import Errand, Heard, Step, Word
 from confide.transport.hearing import answer, flower_error, malformed, missing, told_error
-from confide.transport.pulls import LeftPulls, Pulls, StillOnItsWay
+from confide.transport.pulls import GRACE_SECONDS, LeftPulls, Pulls, StillOnItsWay
 
 MESSAGE_TYPE = "query.confide"
 MAX_REPLY_BYTES = 1 << 31
@@ -50,7 +53,8 @@ LARGE_BYTES = 1 << 20
 """A node holds a longer answer until it is fetched."""
 
 _STYPE = "confide.message.1"
-_PIECE_BYTES = 4 << 20
+_MAX_PIECE_BYTES, _SMALL_PIECE_BYTES = 4 << 20, 1 << 20
+_SMALL_PIECES_BELOW = 16 << 20  # bytes: each piece is in the SuperLink's memory several times, and costs it some time
 _BODY, _ERROR, _HELD, _AGAIN = "confide.body", "confide.error", "confide.held", "confide.again"
 _FAILING_SECONDS = 60.0  # that looks for an answer may fail, before it counts as one that cannot be read
 _ROW_SECONDS = 30.0  # that messages are sent one after the other, before replies are looked for
@@ -66,8 +70,9 @@ _logger = logging.getLogger(__name__)
 
 def body_record(body: bytes) -> RecordDict:
     """Puts a message's bytes into a Flower record; the inverse of `read_body`."""
-    first = len(body) % _PIECE_BYTES or min(len(body), _PIECE_BYTES)
-    cuts = [0, *range(first, len(body), _PIECE_BYTES), len(body)]
+    size = _SMALL_PIECE_BYTES if len(body) < _SMALL_PIECES_BELOW else _MAX_PIECE_BYTES
+    first = len(body) % size or min(len(body), size)
+    cuts = [0, *range(first, len(body), size), len(body)]
     pieces = [body[start:end] for start, end in pairwise(cuts)]
     arrays = {
         f"{number} of {len(pieces)}": Array("uint8", (len(piece),), _STYPE, piece)
@@ -138,7 +143,12 @@ def read_body(content: RecordDict, *, max_bytes: int) -> bytes:
 
 def _is_piece(array: Array) -> bool:
     shape = (len(array.data),)
-    return array.stype == _STYPE and array.dtype == "uint8" and array.shape == shape and len(array.data) <= _PIECE_BYTES
+    return (
+        array.stype == _STYPE
+        and array.dtype == "uint8"
+        and array.shape == shape
+        and len(array.data) <= _MAX_PIECE_BYTES
+    )
 
 
 class FlowerTransport:
@@ -249,7 +259,12 @@ class FlowerTransport:
     def _send(self, errand: Errand, content: RecordDict) -> None:
         """Sends one message. What Flower does not take in a few seconds goes on beside looks for replies."""
         seconds = errand.deadline - self._clock() + _SLACK_SECONDS
-        push = Call(partial(self._push, Message(content, errand.node, MESSAGE_TYPE, ttl=seconds)))
+        message = Message(content, errand.node, MESSAGE_TYPE, ttl=seconds)
+        if errand.stamp is not None:
+            message.metadata.created_at, message.metadata.ttl = errand.stamp
+        errand.stamp = message.metadata.created_at, message.metadata.ttl
+        push = Call(partial(self._push, message))
+        del message
         errand.push = self._pushing = push
         if self._wait(push.is_over, _PUSH_SECONDS):
             self._pushed(errand, push)
@@ -301,9 +316,11 @@ class FlowerTransport:
             if message_id not in errand.inquiries:
                 return self._turn(errand, heard, pulls)
             errand.answered(message_id, heard)
-        if told is not None and not pulls.go_on(errand.messages):
+        # Of several messages each look may take long, one beside the other, without an end.
+        is_over = self._clock() >= errand.deadline + 2 * GRACE_SECONDS or not pulls.go_on(errand.messages)
+        if told is not None and is_over:
             return self._turn(errand, told, pulls)
-        if is_late and errand.told is None and not pulls.go_on(errand.messages):
+        if is_late and errand.told is None and is_over:
             return missing(errand.node, self._why_late(errand))
         return missing(errand.node, _NOT_TAKEN) if errand.is_refused else None
 

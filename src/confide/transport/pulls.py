@@ -8,7 +8,9 @@ from typing import Generic, TypeVar
 from confide.transport.call import Call
 
 _PULL_SECONDS = 10.0  # how long a pull is waited for in line, where no other goes on; of n + 1 at once each 1 / (n + 1)
-_GRACE_SECONDS = 30.0  # how long one that is on its way at its deadline may still go on
+_LATE_SECONDS = 1.0  # the same, where the deadline is over
+GRACE_SECONDS = 30.0
+"""How long a pull that is on its way at its deadline may still go on."""
 
 _Found = TypeVar("_Found")
 
@@ -87,11 +89,12 @@ class Pulls(Generic[_Found]):
         """
         begun = self._slow.pop(message_id, None)
         slow = begun or _Pull(node=node, call=Call(pull), began=self._clock())
-        in_line = 0.0 if begun is not None else _PULL_SECONDS / (1 + len(self._slow))
+        most = _PULL_SECONDS if slow.began < deadline else _LATE_SECONDS
+        in_line = 0.0 if begun is not None else most / (1 + len(self._slow))
         if self._wait(slow.call.is_over, in_line):
             return slow.call.take()
         self._slow[message_id] = slow
-        if self._clock() < max(deadline, slow.began) + _GRACE_SECONDS:
+        if self._clock() < max(deadline, slow.began) + GRACE_SECONDS:
             return None
         self.forget([message_id])
         raise StillOnItsWay
