@@ -21,6 +21,8 @@ from confide.seal.profiles import get_profile
 
 _MOST_UPLOADS = 2
 """For each round, as often as a run without a target may do all of them: the sealing's range is planned for these."""
+_MANY = 10.0
+"""Times from which on no decimals are told."""
 _ROOM = 1.05
 """In that range, for the little that epsilon depends on the range itself."""
 
@@ -104,8 +106,9 @@ def _useless(
         return ()
     needed = noise * num_values**0.5 / typical
     alike = "" if typical == 1 else ', equal weights (federation.weights = "equal")'
+    times = f"{ratio:,.0f}" if ratio >= _MANY else f"{ratio:.1f}"
     return (
-        f"the noise of a round's mean is {ratio:,.0f} times as long as the longest update: the model will learn "
+        f"the noise of a round's mean is {times} times as long as the longest update: the model will learn "
         f"little. About {needed:,.0f} clients, all needed for a round, bring it down to one update's length; fewer "
         f"values (lora.rank, lora.targets, prune.mask){alike} or a larger target_epsilon help as well.",
     )

@@ -59,12 +59,14 @@ def init_command(
     quoted = shlex.quote(str(folder))
     if try_out:
         typer.echo("FOR TRYING OUT ONLY: the secret keys of all members are in this folder, so nobody is protected.")
-        typer.echo("Next, each in a terminal of its own:")
+        typer.echo("Next, in a terminal of its own:")
         typer.echo(f"  confide deploy server {quoted}")
+        typer.echo("then, so that the members' nodes are let in:")
+        typer.echo(f"  confide deploy register {quoted}")
+        typer.echo("then, each in a terminal of its own:")
         for member in sorted(made.try_out.iterdir()):
             typer.echo(f"  confide deploy client {shlex.quote(str(folder / 'try-out' / member.name))}")
         typer.echo("and then:")
-        typer.echo(f"  confide deploy register {quoted}")
         typer.echo(f"  confide deploy run {quoted} {quoted}/config.toml")
         return
     typer.echo("Next:")

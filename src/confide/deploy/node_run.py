@@ -1,6 +1,7 @@
 """One run at one member: the model, the client, and its state on disk."""
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,9 @@ from confide.train.outcome import StepReport
 
 _TERMS, _STATE, _GLOBAL, _OWN = "terms", "state", "global.safetensors", "own.safetensors"
 _ACCEPTED, _LEDGER = "accepted", "releases.jsonl"
+_IF_ALIKE = " (As if all members weighed alike: none knows what the others weigh. Where they do not, it is worse.)"
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +214,8 @@ def _make(directory: RunDirectory, part: Participation) -> NodeRun:
         private=directory.path / "clients",
         on_step=part.on_step,
     )
+    for warning in maker.privacy.warnings:
+        _logger.warning("%s%s", warning, _IF_ALIKE)
     client = maker.make(part.identity, examples, keep=partial(_keep, directory, model, name))
     directory.set_status(
         "running",
@@ -223,6 +229,7 @@ def _make(directory: RunDirectory, part: Participation) -> NodeRun:
         threads=threads,
         data_digests={name: records.digest},
         guarantee=maker.privacy.guarantee,
+        warnings=[f"{warning}{_IF_ALIKE}" for warning in maker.privacy.warnings],
     )
     offered = read_offer(terms.config).model.base
     return NodeRun(directory, run=terms.run, model=model, client=client, base=offered)
