@@ -48,12 +48,16 @@ class ScriptedPasses(Passes):
         max_new_tokens: int,
         sampling: Sampling | None = None,
     ) -> list[Answer]:
-        number = 0 if adapter is None else int(adapter[0])
+        number = self.round_of(adapter)
         self.asked.append(
             Asked(round=number, num_prompts=len(prompts), max_new_tokens=max_new_tokens, sampling=sampling)
         )
         texts = (self._script(number, self.text_of(prompt), place) for place, prompt in enumerate(prompts))
         return [self.answer(text, max_new_tokens) for text in texts]
+
+    def round_of(self, adapter: Vector | None) -> int:
+        """The round that an adapter is taken for; 0 for the base model."""
+        return 0 if adapter is None else int(adapter[0])
 
     def text_of(self, prompt: Sequence[int]) -> str:
         text: str = self.model.tokenizer.decode(list(prompt), skip_special_tokens=True)

@@ -26,7 +26,6 @@ from confide.audit.extraction.two_models import (
 from confide.audit.extraction.weight_space import audit_beyond
 from confide.audit.judging import Findings
 from confide.audit.truth import Population, Truth
-from confide.evaluate.generation import Answer, Sampling
 from confide.model.lora import AdaptedModel
 from confide.update import Vector
 from tests.audit.extraction.scripted import Heard, PairedPasses, ScriptedPasses, round_adapter
@@ -293,18 +292,10 @@ def test_no_older_model_is_chosen_without_own_records_or_without_one_in_between(
 class BeyondPasses(ScriptedPasses):
     """Takes for the round ten times the number of `beyond_adapter`, which needs not be a whole one."""
 
-    def generate(
-        self,
-        adapter: Vector | None,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        sampling: Sampling | None = None,
-    ) -> list[Answer]:
+    def round_of(self, adapter: Vector | None) -> int:
         assert adapter is not None
         (number,) = {round(10 * float(one)) for one in adapter if one != 1.0}
-        moved = round_adapter(self.model, number)
-        return super().generate(moved, prompts, max_new_tokens=max_new_tokens, sampling=sampling)
+        return number
 
 
 def beyond_adapter(model: AdaptedModel, number: int) -> Vector:
