@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -208,6 +209,9 @@ def test_processes_of_a_deployment_are_seen_by_kind_and_others_are_not(tmp_path:
         assert 60 < memory["SuperNode"].private_mb <= memory["SuperNode"].peak_mb
         assert memory["SuperNode"].rss_mb > 120
         assert watch.cpu_seconds >= 0
+        watch.end_all()
+        assert [process.wait() for process in processes[:2]] == [-signal.SIGKILL] * 2
+        assert processes[2].poll() is None
     finally:
         for process in processes:
             process.communicate()

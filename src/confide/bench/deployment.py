@@ -107,9 +107,8 @@ def run_deployment_benchmark(
                             NotEnded(contender=contender, num_nodes=num_nodes, num_values=num_values, reason=str(error))
                         )
                         report(f"no end: {str(error).splitlines()[0]}")
-                        field = _new_field(
-                            Path(folder), num_nodes, round_seconds
-                        )  # the old one's database is not empty
+                        # The old one's database is not empty.
+                        field = _new_field(Path(folder), num_nodes, round_seconds)
     return DeploymentBenchmark(
         num_rounds=num_rounds,
         seed=seed,

@@ -120,6 +120,7 @@ class BenchField:
         run = self._plain(place) if self._is_plain else self._sealed(place, work)
         with ExitStack() as stack:
             watch = stack.enter_context(ProcessWatch(self._folder))
+            stack.callback(watch.end_all)
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="confide-")))
             if not self._is_plain:
                 stack.enter_context(self._members(place, sockets))

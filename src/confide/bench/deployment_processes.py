@@ -4,6 +4,7 @@ A process belongs to the deployment if its environment says so (`MARK`), which a
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -108,6 +109,16 @@ class ProcessWatch:
             for kind, mb in now_mb.items():
                 self._most_mb[kind] = max(self._most_mb.get(kind, 0.0), mb)
 
+    def end_all(self) -> None:
+        """Kills whatever is left of the deployment: Flower keeps its server's app in a session of its own."""
+        for place in _PROC.glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile, or is somebody else's
+                if self._is_of_it(place):
+                    os.kill(int(place.name), signal.SIGKILL)
+
+    def _is_of_it(self, place: Path) -> bool:
+        return self._mark in (place / "environ").read_bytes().split(b"\0")
+
     def _update(self, place: Path) -> _Seen | None:
         # After the name in brackets: state is the first field, user and system time the 12th and 13th, start the 20th.
         fields = (place / "stat").read_text().rpartition(")")[2].split()
@@ -133,7 +144,7 @@ class ProcessWatch:
 
     def _kind(self, place: Path) -> str | None:
         """What a process is: one of `KINDS`, "" for another one of this deployment; None if it is somebody else's."""
-        if self._mark not in (place / "environ").read_bytes().split(b"\0"):
+        if not self._is_of_it(place):
             return None
         command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         if "confide.deploy.guard" in command:

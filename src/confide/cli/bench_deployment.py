@@ -28,8 +28,9 @@ def bench_deployment_command(
         int | None, typer.Option(min=1, help="Rounds of each run, 3; the first one does not count.")
     ] = None,
     round_seconds: Annotated[
-        float, typer.Option(help="After so long a round is given up, which Flower's own does not end at every size.")
-    ] = 600.0,
+        float | None,
+        typer.Option(help="After so long, 600, a round is given up: Flower's own does not end at every size."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Sizes for a look at whether it runs: 3 nodes, 10,000 values, one round.")
     ] = False,
@@ -50,14 +51,14 @@ def bench_deployment_command(
     """
     from rich.console import Console
 
-    from confide.bench.deployment import run_deployment_benchmark
+    from confide.bench.deployment import ROUND_SECONDS, run_deployment_benchmark
 
     console = Console(stderr=True)
     result = run_deployment_benchmark(
         nodes=nodes or (_QUICK_NODES if quick else _NODES),
         values=values or (_QUICK_VALUES if quick else _VALUES),
         num_rounds=rounds or (_QUICK_ROUNDS if quick else _ROUNDS),
-        round_seconds=round_seconds,
+        round_seconds=ROUND_SECONDS if round_seconds is None else round_seconds,
         seed=seed,
         on_progress=lambda line: console.print(line, style="dim", highlight=False),
     )
