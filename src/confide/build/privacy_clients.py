@@ -105,7 +105,7 @@ def _useless(
     if ratio <= 1:
         return ()
     needed = noise * num_values**0.5 / typical
-    alike = "" if typical == 1 else ', equal weights (federation.weights = "equal")'
+    alike = "" if len(set(weights)) == 1 else ', equal weights (federation.weights = "equal")'
     times = f"{ratio:,.0f}" if ratio >= _MANY else f"{ratio:.1f}"
     return (
         f"the noise of a round's mean is {times} times as long as the longest update: the model will learn "

@@ -79,7 +79,7 @@ def _next_fork(listener: socket.socket, *, parent: int) -> list[str]:
     """Forks for each connection, and returns in the fork alone, with what the command is to be told.
 
     Raises:
-        SystemExit: the process that started this one is gone; or a fork was not waited for, which then does nothing.
+        SystemExit: the process that started this one is gone.
     """
     while os.getppid() == parent:
         try:
