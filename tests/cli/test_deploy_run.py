@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from confide.cli import deploy_run
-from confide.cli.deploy_run import register_command, run_command, stop_command
+from confide.cli.deploy_run import register_command, run_command, status_command, stop_command
 from confide.deploy.control import FlowerRun
 from confide.deploy.folder_settings import ServerSection
 from confide.deploy.folders import ServerFolder
 from confide.deploy.new_folders import make_server_folder
-from confide.errors import DeployError, DeployFolderError, RunInterrupted, UsageError
+from confide.deploy.starting import resume_run, start_new_run
+from confide.errors import DeployError, DeployFolderError, RunDirectoryError, RunInterrupted, UsageError
 from confide.membership import identity as identity_module
+from confide.membership.roster import Roster
 from confide.run import RunDirectory
 
 CONFIG = '[run]\nname = "trial"\n[model]\nbase = "tiny-llama"\n'
@@ -103,9 +105,9 @@ def test_a_key_that_is_not_there_is_named_and_none_is_registered(
 ) -> None:
     asked: list[Path] = []
 
-    def register(home: Path, key: Path) -> int:
+    def register(home: Path, key: Path) -> int | None:
         asked.append(key)
-        return 7
+        return 7 if asked == [key] else None
 
     monkeypatch.setattr("confide.deploy.control.register_node", register)
     there = next(iter(server.node_keys().values()))
@@ -114,7 +116,33 @@ def test_a_key_that_is_not_there_is_named_and_none_is_registered(
     assert not asked
     register_command(server.path, [there])
     assert asked == [there]
-    assert f"{there}: node 7" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{there}: node 7\n"
+    register_command(server.path)  # a member more has come: those that the server knows are in no one's way
+    assert asked[1:] == list(server.node_keys().values())
+    assert capsys.readouterr().out == "".join(f"{key}: registered before\n" for key in asked[1:])
+
+
+def test_a_name_that_is_taken_and_one_that_no_run_has_are_refused_with_the_commands_of_a_deployment(
+    server: ServerFolder,
+) -> None:
+    with pytest.raises(RunDirectoryError, match=r"has no run 'trial'; its runs are: none"):
+        resume_run(server, "trial")
+    kept(server)
+    with pytest.raises(RunDirectoryError, match=r"confide deploy run .*/server --resume trial`"):
+        start_new_run(server, server.config, [])
+    with pytest.raises(RunDirectoryError, match=r"has no run '\.\./trial'; its runs are: trial"):
+        resume_run(server, "../trial")
+    assert start_new_run(server, server.config, ["run.name=second"]).path == server.runs / "second"
+
+
+def test_a_member_sees_the_fingerprint_of_the_roster_that_it_works_with(
+    server: ServerFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status_command(server.try_out / "north")
+    assert f"roster:    {Roster.load(server.roster).fingerprint}\n" in capsys.readouterr().out
+    (server.try_out / "north" / "roster.json").unlink()
+    status_command(server.try_out / "north")
+    assert "roster:    -\n" in capsys.readouterr().out
 
 
 def test_only_a_party_of_a_deployment_can_be_stopped(

@@ -147,6 +147,19 @@ def test_roster_names_every_member_and_prints_what_to_compare(folder: Path, publ
     assert f"roster.json: 3 members, digest {roster.digest.hex()}\nfingerprint: {roster.fingerprint}\n" in shown
 
 
+def test_a_member_sees_what_is_in_the_roster_that_it_was_sent(folder: Path, public_files: list[str]) -> None:
+    made = run("roster", *public_files, "--out", "roster.json")
+    assert run("show", "roster.json") == made
+    assert (
+        json.loads(run("show", "roster.json", "--json"))["fingerprint"]
+        == Roster.load(folder / "roster.json").fingerprint
+    )
+    edited = json.loads((folder / "roster.json").read_text())
+    edited["members"][0]["name"] = "somebody"
+    (folder / "edited.json").write_text(json.dumps(edited))
+    refused(RosterError, "edited.json: digest must be", "show", "edited.json")
+
+
 def test_roster_as_json(folder: Path, public_files: list[str]) -> None:
     shown = json.loads(run("roster", *public_files, "--out", "roster.json", "--json"))
     roster = Roster.load(folder / "roster.json")

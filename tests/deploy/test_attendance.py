@@ -203,3 +203,22 @@ def test_as_many_with_one_base_model_as_with_another_is_nobody_to_go_by(
     attendance.look()
     with pytest.raises(RunError, match="2 different base models"):
         attendance.settle()
+
+
+@pytest.mark.parametrize("kind", ["Missing", "LoadClientAppException", "ClientAppRaisedException", "ClientAppCrashed"])
+def test_a_node_whose_client_app_failed_is_asked_again_and_one_that_refused_is_not(
+    identities: dict[str, Identity], terms: Terms, kind: str
+) -> None:
+    class Failing(Nodes):
+        def ask_nodes(self, requests: Mapping[int, bytes]) -> Iterator[NodeReply]:
+            failures = {1: kind, 2: "PolicyError"} if not self.asked else {}
+            for reply in super().ask_nodes(requests):
+                failure = failures.get(reply.node)
+                yield reply if failure is None else NodeReply(node=reply.node, error_kind=failure, error="why")
+
+    nodes = Failing({1: _answer(identities["east"]), 2: _answer(identities["west"])})
+    attendance = Attendance(nodes, terms)
+    assert not attendance.look()
+    assert attendance.look()
+    assert nodes.asked == [1, 2, 1]
+    assert attendance.names == {"east"}

@@ -1,3 +1,5 @@
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -93,20 +95,39 @@ def test_a_server_that_makes_no_sense_is_refused(tmp_path: Path, settings: dict[
         make_server_folder(tmp_path / "s", settings=ServerSection.model_validate({"hosts": ("localhost",), **settings}))
 
 
-@pytest.mark.parametrize(
-    "name", ["ca.pem", "server.pem", "server.key", "nodes", "flower", "runs"], ids=lambda name: name
-)
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "server.key", "nodes", "runs"])
 def test_what_a_servers_folder_lacks_is_named(server: ServerFolder, name: str) -> None:
     (server.path / name).rename(server.path / "elsewhere")
     with pytest.raises(DeployFolderError, match=rf"lacks {name}: put back what was there"):
         ServerFolder.load(server.path)
 
 
-@pytest.mark.parametrize("name", ["ca.pem", "identity.key", "north.public.json", "node.key", "policy.toml", "flower"])
+@pytest.mark.parametrize("name", ["ca.pem", "identity.key", "north.public.json", "node.key", "policy.toml"])
 def test_what_a_members_folder_lacks_is_named(joined: JoinedNode, name: str) -> None:
     (joined.folder.path / name).rename(joined.folder.path / "elsewhere")
     with pytest.raises(DeployFolderError, match=rf"lacks {name}: put back what was there"):
         NodeFolder.load(joined.folder.path)
+
+
+def test_what_no_backup_has_is_made_anew_as_the_message_says(server: ServerFolder, joined: JoinedNode) -> None:
+    """The release ledger among it: an old copy would let a second list of one round open."""
+    nothing, ledger = (
+        "Nothing of a run was in it",
+        "It held the release ledger, and no old copy of that may be put back",
+    )
+    cases: list[tuple[type[ServerFolder | NodeFolder], Path, str]] = [
+        (ServerFolder, server.flower, nothing),
+        (NodeFolder, joined.folder.flower, nothing),
+        (NodeFolder, joined.folder.runs, ledger),
+    ]
+    for kind, place, told in cases:
+        place.rename(place.parent / "elsewhere")
+        with pytest.raises(DeployFolderError, match=rf"lacks the folder {place.name}: .*{told}") as refused:
+            kind.load(place.parent)
+        command = str(refused.value).partition("make it anew with ")[2].partition(f". {told}")[0]
+        subprocess.run(shlex.split(command), check=True)
+        assert kind.load(place.parent).path == place.parent
+        (place.parent / "elsewhere").rename(place.parent / f"{place.name}-before")
 
 
 def test_the_authoritys_key_may_be_kept_elsewhere(server: ServerFolder) -> None:

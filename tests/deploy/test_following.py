@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from confide.deploy.control import FlowerRun
-from confide.deploy.following import follow_run, note_death
+from confide.deploy.following import NotStartedError, follow_run, note_death
 from confide.errors import DeployError, RunDirectoryError, RunInterrupted
 from confide.records import RoundRecord
 from confide.run import RunDirectory
@@ -152,3 +152,20 @@ def test_a_death_is_noted_unless_a_process_works_on_the_run(directory: RunDirect
     directory.set_status("finished", reason="")
     note_death(directory, "killed")
     assert directory.status == "finished"
+
+
+@pytest.mark.parametrize("status", ["pending", "starting"])
+def test_an_app_that_flower_does_not_start_is_no_wait_without_an_end(directory: RunDirectory, status: str) -> None:
+    follower = Follower(directory)
+    with pytest.raises(NotStartedError, match=rf"within 120 s \(it says: {status}\)\. Stop the server and start it"):
+        follower.follow(flower(status))
+    assert 120 <= follower.seconds <= 160
+
+
+def test_an_app_that_starts_late_is_followed(directory: RunDirectory) -> None:
+    def look() -> FlowerRun:
+        return flower("pending" if follower.seconds < 119 else "running")()
+
+    follower = Follower(directory, *[lambda: None] * 300, lambda: directory.set_status("finished"))
+    follower.follow(look)
+    assert follower.seconds == 301

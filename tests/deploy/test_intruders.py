@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from confide.deploy.terms import Terms
-from confide.errors import RoundFailedError
+from confide.errors import MessageError, RoundFailedError
 from confide.membership.identity import Identity
 from confide.membership.memberlist import MemberList
 from confide.membership.roster import Roster
 from confide.messages import (
+    FinishReply,
     Message,
     OfferRequest,
     ReleaseRequest,
@@ -231,3 +232,19 @@ def test_a_request_of_a_run_that_was_not_offered_is_refused(tmp_path: Path, capl
     assert f"{THIRD} was not offered the run that this request is of" in caplog.text
     (record,) = field.directory.records()
     assert THIRD in record.failures
+
+
+@pytest.mark.parametrize("request_bytes", [b"", b"\x00garbage\xff" * 100])
+def test_what_is_no_request_is_refused_and_stands_in_the_members_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, request_bytes: bytes
+) -> None:
+    member = Field(tmp_path).members[NAMES[0]]
+    assert member.node is not None
+    with pytest.raises(MessageError):
+        member.node.handle(request_bytes)
+    reply = FinishReply(run="a", round_number=0, client=NAMES[1]).to_bytes()
+    with pytest.raises(MessageError, match="which only a server gets"):
+        member.node.handle(reply)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+    assert all(line.startswith("refused what is no request: ") for line in told)

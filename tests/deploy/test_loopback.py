@@ -27,6 +27,7 @@ from confide.deploy.processes import (
     write_connection,
 )
 from confide.deploy.relay import serve
+from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
 from confide.errors import DataError, DeployError
 from confide.transport.flower import LARGE_BYTES
 
@@ -62,7 +63,8 @@ def running_server(folder: Path) -> Iterator[Server]:
         certificate_key=own.key,
         database=home / "state.db",
     )
-    process = GuardedProcess(command, environment=environment(home), log=home / "superlink.log")
+    surroundings = with_stand_ins(environment(home), home / "bin", {SUPEREXEC: kept_superexec()})
+    process = GuardedProcess(command, environment=surroundings, log=home / "superlink.log")
     try:
         wait_until_healthy(process, port, authority.certificate, seconds=SECONDS)
         yield Server(home=home, address=f"127.0.0.1:{port}", ca=authority.certificate)
@@ -150,6 +152,8 @@ def test_bytes_cross_real_flower_and_nothing_is_left_running(tmp_path: Path) -> 
         wait_for((run / "phases.json").exists, deadline, "the replies of all phases")
         phases = json.loads((run / "phases.json").read_text())
         nodes = [node.node_id for node in list_nodes(server.home) if node.status == "online"]
+        assert register_node(server.home, tmp_path / "a" / "node.pub") is None  # the server knows it
+        assert len(list_nodes(server.home)) == len(handlers)
         wait_for(lambda: list_runs(server.home, number)[0].is_over, deadline, "the end of the run")
         assert list_runs(server.home, number)[0].status == "finished:completed"
         with pytest.raises(DeployError, match="flwr stop"):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -145,6 +146,38 @@ def test_a_process_that_ends_is_started_again_and_then_given_up(
         with pytest.raises(DeployError, match=r"flower-supernode ended 6 times, now with code 3:\n(.|\n)*no such node"):
             keeper.check()
     assert len(starts) == 1 + MAX_RESTARTS
+
+
+def test_a_process_whose_log_is_gone_is_kept_and_one_that_cannot_be_started_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "_LOOK_SECONDS", 0.01)
+    log = tmp_path / "log"
+    starts: list[int] = []
+
+    def start() -> GuardedProcess:
+        starts.append(1)
+        if len(starts) == 3:
+            raise OSError("no process can be started")
+        process = GuardedProcess([sys.executable, "-c", ""], environment=os.environ, log=log)
+        log.unlink()
+        return process
+
+    with Keeper(start, what="flower-supernode", first_pause_seconds=0.001) as keeper:
+        wait_for(lambda: keeper.has_failed)
+        with pytest.raises(DeployError, match="flower-supernode cannot be kept running: no process can be started"):
+            keeper.check()
+    assert len(starts) == 3
+
+
+def test_what_a_process_wrote_last_is_the_end_of_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('a' * 100_000 + 'the end', end='')"]
+    process = GuardedProcess(command, environment=os.environ, log=tmp_path / "log")
+    wait_for(lambda: process.exit_code is not None)
+    assert re.fullmatch("a{1000,}the end", process.tail())
+    (tmp_path / "log").unlink()
+    assert process.tail() == ""
+    process.stop()
 
 
 def test_the_holder_of_a_file_is_known_as_long_as_it_lives(tmp_path: Path) -> None:

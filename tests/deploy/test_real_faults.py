@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from confide.deploy.stand_ins import SUPEREXEC
 from tests.deploy.one_process import run_in_one_process
 from tests.deploy.real import (
     CONFIG,
     NAMES,
     SETTINGS,
     Network,
+    Party,
     Running,
     needs_proc,
     network,
@@ -45,6 +48,9 @@ GONE_SECONDS = 200.0
 """How long a run may take to notice that its server is gone: two looks, 30 s apart, of 60 s at most each."""
 RUN_SECONDS = 420.0
 """The longest run: 2 rounds of 4 phases and 4 phases beside them, each up to its deadline."""
+
+LOCKED_SECONDS = 30.0
+"""A node sends a heartbeat every 20 to 22 s, which the server refuses after 5 s of a locked database."""
 
 _logger = logging.getLogger(__name__)
 
@@ -182,6 +188,75 @@ def test_a_run_whose_server_is_killed_says_so_and_a_resume_ends_as_if_nothing_wa
     again = net.resume("server")
     assert finished(again, net, "server", "  started again and resumed", again.began) == [NAMES, NAMES]
     assert net.adapters("server") == {undisturbed}
+
+
+def test_a_run_whose_superlink_alone_is_killed_says_so_and_a_resume_ends_as_if_nothing_was(
+    net: Network, undisturbed: bytes
+) -> None:
+    """What else ran at the server finds out by itself, and leaves the run to those who go on with it."""
+    running = net.run("link")
+    net.members[FIRST].await_line("round 1, sign: answered", PHASE_SECONDS)
+    guards = net.server.flower("confide.deploy.guard")
+    (link,) = [pid for pid in net.server.flower("flower-superlink") if parent_of(pid) in guards]
+    send(signal.SIGKILL, [link])
+    killed = time.monotonic()
+    told = failed(running, GONE_SECONDS, "SuperLink alone killed", killed)
+    assert "resume link" in told
+    wait_for(lambda: not net.server.is_running and not net.server.flower(), 30.0, "the end of all of the server")
+    net.start_server()
+    again = net.resume("link")
+    assert finished(again, net, "link", "  started again and resumed", again.began) == [NAMES, NAMES]
+    assert net.adapters("link") == {undisturbed}
+
+
+def superexec_of(party: Party) -> int:
+    """Flower's SuperExec, the child of what keeps it running."""
+    keepers = party.flower("keep_running.py")
+    (found,) = [pid for pid in party.flower(SUPEREXEC) if parent_of(pid) in keepers]
+    return found
+
+
+def test_what_starts_flowers_apps_is_started_again_at_the_server_and_at_a_node(
+    net: Network, undisturbed: bytes
+) -> None:
+    """One call that the SuperLink's database cannot take in time ends it, and nothing of Flower's looks at it again."""
+    member = net.members[THIRD]
+    running = net.run("superexec")
+    member.await_line("round 1, train: asked", PHASE_SECONDS)
+    before = {party: superexec_of(party) for party in (net.server, member)}
+    send(signal.SIGKILL, list(before.values()))
+    killed = time.monotonic()
+    members = finished(running, net, "superexec", "SuperExec killed at the server and at a node", killed)
+    assert members == [NAMES, NAMES]
+    assert net.adapters("superexec") == {undisturbed}
+    assert all(superexec_of(party) != pid for party, pid in before.items())
+    again = net.run("superexec-next")  # needs the server's
+    assert finished(again, net, "superexec-next", "  the next run", again.began) == [NAMES, NAMES]
+    assert net.adapters("superexec-next") == {undisturbed}
+
+
+def test_a_database_that_is_locked_for_longer_than_a_heartbeat_costs_no_member_for_good(
+    net: Network, undisturbed: bytes
+) -> None:
+    running = net.run("locked")
+    net.members[FIRST].await_line("round 1, train: answered", PHASE_SECONDS)
+    began = time.monotonic()
+    database = sqlite3.connect(net.server.folder / "flower" / "state.db", timeout=PHASE_SECONDS, isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    time.sleep(LOCKED_SECONDS)
+    database.execute("ROLLBACK")
+    database.close()
+    exit_code = running.end(RUN_SECONDS)
+    _logger.info("database locked for %.0f s: exit code %d: %s", LOCKED_SECONDS, exit_code, running.output.strip())
+    _logger.info("  after %.0f s", time.monotonic() - began)
+    restarts = sum(member.told().count("flower-supernode ended with code 1") for member in net.members.values())
+    assert restarts > 0  # for a heartbeat failed
+    if exit_code != 0:
+        assert "resume locked" in running.output
+        again = net.resume("locked")
+        finished(again, net, "locked", "  resumed", again.began)
+    assert [record.members for record in net.directory("locked").records()] == [NAMES, NAMES]
+    assert net.adapters("locked") == {undisturbed}
 
 
 def test_a_run_whose_server_app_is_killed_says_so_and_a_resume_ends_as_if_nothing_was(

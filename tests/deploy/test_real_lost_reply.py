@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 class LockedDatabase:
-    """Somebody else's long write to the SuperLink's database, from when it is called."""
+    """Somebody else's long write to the SuperLink's database, from when it is first called."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,9 +33,9 @@ class LockedDatabase:
 
     def __call__(self, request: bytes) -> bytes:
         self.num += 1
-        self._is_locked.clear()
-        threading.Thread(target=self._write).start()
-        assert self._is_locked.wait(SECONDS)
+        if self.num == 1:
+            threading.Thread(target=self._write).start()
+            assert self._is_locked.wait(SECONDS)
         return request[::-1]
 
     def _write(self) -> None:
@@ -46,6 +47,20 @@ class LockedDatabase:
         database.close()
 
 
+def phase_of(run: Path, home: Path, app: Path, deadline: float) -> dict[str, Any]:
+    """Runs a run of one phase."""
+    run.mkdir()
+    (run / "shared").write_bytes(REQUEST)
+    (run / "plan.json").write_text(json.dumps({"nodes": 1, "phases": 1, "seconds": SECONDS}))
+    settings = run / "settings.toml"
+    settings.write_text(tomli_w.dumps({"folder": str(run)}))
+    start_run(home, app, settings)
+    wait_for((run / "phases.json").exists, deadline, "the reply")
+    (phase,) = json.loads((run / "phases.json").read_text())
+    found: dict[str, Any] = phase
+    return found
+
+
 def test_a_reply_that_the_superlink_could_not_write_is_asked_for_again(tmp_path: Path) -> None:
     deadline = time.monotonic() + SECONDS
     with ExitStack() as stack:
@@ -54,14 +69,7 @@ def test_a_reply_that_the_superlink_could_not_write_is_asked_for_again(tmp_path:
         stack.enter_context(running_node(tmp_path / "node", server, worker))
         app = thin_app(tmp_path / "app")
         shutil.copy(Path(__file__).with_name("loopback_app.py"), app / "confide_app.py")
-        run = tmp_path / "run"
-        run.mkdir()
-        (run / "shared").write_bytes(REQUEST)
-        (run / "plan.json").write_text(json.dumps({"nodes": 1, "phases": 1, "seconds": SECONDS}))
-        (tmp_path / "run.toml").write_text(tomli_w.dumps({"folder": str(run)}))
-        start_run(server.home, app, tmp_path / "run.toml")
-        wait_for((run / "phases.json").exists, deadline, "the reply")
-        (phase,) = json.loads((run / "phases.json").read_text())
+        phase = phase_of(tmp_path / "run", server.home, app, deadline)
         (client,) = {name for name in phase["replies"] if name not in ("nobody", "stranger")}
         digest, error_kind, _ = phase["replies"][client]
         asked = f"{client.removeprefix('client ')}:".encode() + REQUEST
@@ -70,3 +78,11 @@ def test_a_reply_that_the_superlink_could_not_write_is_asked_for_again(tmp_path:
         assert phase["seconds"] < SECONDS * 2 / 3
         assert "Failed to send message" in (tmp_path / "node" / "supernode.log").read_text()
         assert "database is locked" in (server.home / "superlink.log").read_text()
+        again = phase_of(tmp_path / "next", server.home, app, time.monotonic() + SECONDS)
+        assert again["replies"][client] == [
+            digest,
+            "",
+            "",
+        ]  # what starts apps at the server lives, or was started again
+        assert again["seconds"] < phase["seconds"]
+        assert worker.num == 2

@@ -42,9 +42,11 @@ from confide.deploy.processes import (
     superlink_command,
     supernode_command,
     wait_until_healthy,
+    whole,
     write_connection,
 )
 from confide.deploy.run_config import load_run_config
+from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
 from confide.errors import RunError
 from confide.membership.identity import Identity
 from confide.membership.roster import Roster
@@ -207,7 +209,10 @@ class BenchField:
             certificate_key=self._own.key,
             database=self._home / "state.db",
         )
-        with self._process(command, self._home) as process:
+        surroundings = self._marked(self._home)
+        if not self._is_plain:
+            surroundings = with_stand_ins(surroundings, self._home / "bin", {SUPEREXEC: kept_superexec()})
+        with self._process(command, self._home, surroundings) as process:
             wait_until_healthy(process, port, self._authority.certificate, seconds=_START_SECONDS)
             yield port
 
@@ -229,7 +234,7 @@ class BenchField:
                 place.mkdir(mode=0o700)
                 apps = stack.enter_context(WarmClientApps(place, surroundings, node / _LOG))
                 apps.start()
-                surroundings = apps.environment
+                command, surroundings = whole(command), apps.environment
             stack.enter_context(self._process(command, node, surroundings))
             yield
 

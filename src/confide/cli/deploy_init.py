@@ -74,7 +74,7 @@ def init_command(
     typer.echo(f"  2. each member: confide deploy join FOLDER --name NAME --server {made.public_address} --ca ca.pem")
     typer.echo(f"  3. put the two files that each member sends back into {quoted}/nodes")
     typer.echo(f"  4. confide keys roster {quoted}/nodes/*.public.json --out {quoted}/roster.json")
-    typer.echo("  5. send roster.json to every member; all compare its fingerprint by telephone")
+    typer.echo("  5. send roster.json to every member; all compare by telephone: confide keys show roster.json")
     typer.echo(f"  6. confide deploy server {quoted}, and nginx in front of it: see docs/deployment.md")
 
 
@@ -120,7 +120,9 @@ def join_command(
     typer.echo("Next:")
     typer.echo(f"  1. say where your data is: {folder / 'node.toml'}")
     typer.echo(f"  2. read and change what you accept: {made.policy.relative_to(made.path.parent)}")
-    typer.echo(f"  3. put the roster that the server sends into {folder / 'roster.json'}, and compare its fingerprint")
+    roster = folder / "roster.json"
+    typer.echo(f"  3. put the roster that the server sends into {roster}, and compare all fingerprints that")
+    typer.echo(f"     confide keys show {shlex.quote(str(roster))} prints with the other members, by telephone")
     typer.echo(f"  4. confide deploy client {shlex.quote(str(folder))}")
     for caution in Policy.load(made.policy).cautions:
         typer.echo(f"Caution: {caution}")

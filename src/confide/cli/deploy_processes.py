@@ -53,6 +53,7 @@ def server_command(
         wait_until_healthy,
         write_connection,
     )
+    from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
     from confide.errors import UsageError
 
     server = ServerFolder.load(folder)
@@ -76,7 +77,8 @@ def server_command(
             certificate_key=server.certificate_key,
             database=server.database,
         )
-        process = GuardedProcess(command, environment=environment(server.flower), log=server.flower / SERVER_LOG)
+        surroundings = with_stand_ins(environment(server.flower), server.flower / "bin", {SUPEREXEC: kept_superexec()})
+        process = GuardedProcess(command, environment=surroundings, log=server.flower / SERVER_LOG)
         try:
             wait_until_healthy(process, server.port, server.ca, seconds=_START_SECONDS, host=reached)
             typer.echo(f"ready at {address(host, server.port)}; log: {server.flower / SERVER_LOG}")
@@ -114,6 +116,7 @@ def client_command(
         node = _load_node(own, passphrase_file, stop)
         _log_to(own.log)
         with stop.listening(console):
+            typer.echo(f"roster of {len(node.roster.names)} members, fingerprint: {node.roster.fingerprint}")
             typer.echo(f"{own.name}: connecting to {own.server}; log: {own.log}")
             _serve(own, node, stop)
 
@@ -123,7 +126,7 @@ def _serve(own: "NodeFolder", node: "Node", stop: "StopSwitch") -> None:
 
     from confide.deploy.client_apps import WarmClientApps
     from confide.deploy.keeper import Keeper
-    from confide.deploy.processes import GuardedProcess, environment, free_port, supernode_command
+    from confide.deploy.processes import GuardedProcess, environment, free_port, supernode_command, whole
     from confide.deploy.relay import serve
     from confide.errors import RunInterrupted
     from confide.files import write_atomic
@@ -142,7 +145,7 @@ def _serve(own: "NodeFolder", node: "Node", stop: "StopSwitch") -> None:
                 server=own.server, ca=own.ca, node_key=own.node_key, port=free_port(), settings=settings
             )
             apps.start()
-            return GuardedProcess(command, environment=apps.environment, log=log)
+            return GuardedProcess(whole(command), environment=apps.environment, log=log)
 
         with Keeper(start, what="flower-supernode") as keeper:
             try:

@@ -29,7 +29,8 @@ def register_command(
 ) -> None:
     """Lets nodes connect: tells the running server their public keys.
 
-    A node that is registered can fetch messages. Who takes part in a run is said by the roster alone.
+    A node that is registered can fetch messages. Who takes part in a run is said by the roster alone. Keys that the
+    server knows are left as they are, so the command can be given again when a member joins.
 
     Examples:
         confide deploy register federation
@@ -48,7 +49,8 @@ def register_command(
         raise UsageError(f"there is no file {', '.join(lacking)}: give the public node keys (NAME.pub) of members")
     _require_answer(server)
     for key in chosen:
-        typer.echo(f"{key}: node {register_node(server.flower, key)}")
+        node = register_node(server.flower, key)
+        typer.echo(f"{key}: " + ("registered before" if node is None else f"node {node}"))
 
 
 def run_command(
@@ -72,11 +74,11 @@ def run_command(
     """
     from confide.cli.progress import StopSwitch, print_round
     from confide.cli.train import print_record
-    from confide.deploy.control import list_runs, start_run, stop_run, thin_app
+    from confide.deploy.control import list_runs, start_run, thin_app
     from confide.deploy.folders import ServerFolder
-    from confide.deploy.following import follow_run
+    from confide.deploy.following import NotStartedError, follow_run
     from confide.deploy.starting import num_rounds
-    from confide.errors import ConfideError, DeployError, RunInterrupted
+    from confide.errors import ConfideError, RunInterrupted
     from confide.files import write_atomic
 
     server = ServerFolder.load(folder)
@@ -104,13 +106,12 @@ def run_command(
                 check=stop.check,
             )
         except RunInterrupted as error:
-            try:
-                stop_run(server.flower, flower_run)
-            except DeployError as failure:  # it may be over by now, or the server gone
-                typer.echo(f"warning: {failure}", err=True)
+            _stop_app(server, flower_run)
             _settle(directory, "stopped at the operator's wish")
             raise RunInterrupted(f"{error}. Go on with: {_again(folder, directory)}") from error
         except ConfideError as error:
+            if isinstance(error, NotStartedError):  # else it could start unseen, much later
+                _stop_app(server, flower_run)
             _settle(directory, str(error).partition("\n")[0])
             raise
     typer.echo(f"run: {directory.path}")
@@ -146,7 +147,7 @@ def stop_command(folder: AnyFolder) -> None:
     Examples:
         confide deploy stop federation
     """
-    from confide.deploy.folders import check_is_party
+    from confide.deploy.folder_checks import check_is_party
     from confide.deploy.held import stop_holder
 
     check_is_party(folder)
@@ -209,6 +210,16 @@ def _undo_start(server: "ServerFolder", directory: "RunDirectory", *, is_new: bo
     typer.echo(f"{directory.path} is kept. Go on with: {_again(server.path, directory)}", err=True)
 
 
+def _stop_app(server: "ServerFolder", flower_run: int) -> None:
+    from confide.deploy.control import stop_run
+    from confide.errors import DeployError
+
+    try:
+        stop_run(server.flower, flower_run)
+    except DeployError as failure:  # it may be over by now, or the server gone
+        typer.echo(f"warning: {failure}", err=True)
+
+
 def _is_idle(server: "ServerFolder") -> bool:
     """Whether Flower certainly runs no app now."""
     from confide.deploy.control import list_runs
@@ -268,11 +279,13 @@ def _server_status(folder: Path) -> dict[str, object]:
 def _client_status(folder: Path) -> dict[str, object]:
     from confide.deploy.folders import NodeFolder
     from confide.deploy.held import holder
+    from confide.membership.roster import Roster
 
     own = NodeFolder.load(folder)
     return {
         "name": own.name,
         "process": holder(own.flower / CLIENT_PID),
         "server": own.server,
+        "roster": Roster.load(own.roster).fingerprint if own.roster.exists() else None,
         "log": str(own.log),
     }

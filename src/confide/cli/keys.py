@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from confide.membership.roster import PublicIdentity
+    from confide.membership.roster import PublicIdentity, Roster
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a text.")]
 
@@ -56,25 +56,33 @@ def new_command(
 
 
 def show_command(
-    file: Annotated[Path, typer.Argument(help="A key file, or the public half of one.")],
+    file: Annotated[Path, typer.Argument(help="A key file, the public half of one, or a roster.")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the public half, as `confide keys roster` takes it.")
+        bool,
+        typer.Option(
+            "--json", help="Print the public half, as `confide keys roster` takes it; of a roster, its members."
+        ),
     ] = False,
 ) -> None:
-    """Shows the public half of an identity, never a secret; needs no passphrase.
+    """Shows the public half of an identity, or who is in a roster; never a secret, and needs no passphrase.
 
-    Read the fingerprint to each other by telephone: if all digits are the same, so are the keys.
+    Read the fingerprints to each other by telephone: if all digits are the same, so are the keys.
 
     Examples:
         confide keys show north.key
 
         confide keys show north.key --json > north.public.json
+
+        confide keys show roster.json
     """
     from confide.errors import KeyFileError
     from confide.membership.identity import is_key_file, read_public_half
-    from confide.membership.roster import PublicIdentity, read_bounded
+    from confide.membership.roster import PublicIdentity, Roster, is_roster, read_bounded
 
     content = read_bounded(file, KeyFileError)
+    if is_roster(content):
+        _show_roster(file, Roster.from_json(content, what=str(file)), as_json=as_json)
+        return
     if is_key_file(content):
         identity, is_encrypted = read_public_half(file)
         kind = f"key file, {protection(is_encrypted=is_encrypted)}"
@@ -97,8 +105,8 @@ def roster_command(
 ) -> None:
     """Makes the roster: who takes part, with which public keys. All members and the server hold the same one.
 
-    Every member checks its fingerprint with the others, by telephone or in person: who changes the roster on its way
-    could put a key of his own in another's place.
+    Every member checks the fingerprint of the file that it was sent (`confide keys show roster.json`) with the others,
+    by telephone or in person: who changes the roster on its way could put a key of his own in another's place.
 
     Examples:
         confide keys roster north.public.json south.public.json --out roster.json
@@ -110,15 +118,7 @@ def roster_command(
     if out.exists():
         raise RosterError(f"{out} is there already, and a roster is never overwritten: choose another --out")
     roster.save(out)
-    if as_json:
-        members = [{"name": member.name, "fingerprint": member.fingerprint} for member in roster.members]
-        shown = {"file": str(out), "digest": roster.digest.hex(), "fingerprint": roster.fingerprint, "members": members}
-        typer.echo(json.dumps(shown, indent=2))
-        return
-    for member in roster.members:
-        typer.echo(f"{roster.point_of(member.name):4d}  {member.fingerprint}  {member.name}")
-    typer.echo(f"{out}: {len(roster.members)} members, digest {roster.digest.hex()}")
-    typer.echo(f"fingerprint: {roster.fingerprint}")
+    _show_roster(out, roster, as_json=as_json)
 
 
 def typed_passphrase() -> bytes:
@@ -136,6 +136,23 @@ def passphrase_in(path: Path | None) -> bytes | None:
         return None
     content = read_bounded(path, KeyFileError)
     return content.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _show_roster(path: Path, roster: "Roster", *, as_json: bool) -> None:
+    if as_json:
+        members = [{"name": member.name, "fingerprint": member.fingerprint} for member in roster.members]
+        shown = {
+            "file": str(path),
+            "digest": roster.digest.hex(),
+            "fingerprint": roster.fingerprint,
+            "members": members,
+        }
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    for member in roster.members:
+        typer.echo(f"{roster.point_of(member.name):4d}  {member.fingerprint}  {member.name}")
+    typer.echo(f"{path}: {len(roster.members)} members, digest {roster.digest.hex()}")
+    typer.echo(f"fingerprint: {roster.fingerprint}")
 
 
 def _read_public(path: Path) -> "PublicIdentity":

@@ -12,6 +12,7 @@ from confide.errors import DeployError, MessageError, RunError
 from confide.membership.statements import presence_statement
 from confide.messages import OfferReply, from_hex, unpack_parts
 from confide.transport.base import Introducing, NodeReply
+from confide.transport.hearing import UNTRIED
 from confide.update import Layout
 
 _CHALLENGE_BYTES = 16
@@ -121,7 +122,7 @@ class Attendance:
                 if self.reasons.get(f"node {reply.node}") != str(error):
                     self._tell(f"node {reply.node} is left out: {error}")
                 self.reasons[f"node {reply.node}"] = str(error)
-                if reply.error_kind == "Missing":
+                if reply.error_kind in UNTRIED:
                     self._asked.discard(reply.node)
                     self._silent.setdefault(reply.node, _Silence()).lengthen()
                 continue

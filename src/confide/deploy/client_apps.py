@@ -1,8 +1,6 @@
 """Client apps that start warm: a SuperNode finds a stand-in for the command that it starts for each message."""
 
 import logging
-import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +8,7 @@ from types import TracebackType
 
 from confide.deploy import hand_over
 from confide.deploy.processes import GuardedProcess, program
+from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
 
 COMMAND = "flwr-clientapp"
 """Flower's, which a SuperNode starts by its name for each message."""
@@ -32,18 +31,13 @@ class WarmClientApps:
     """
 
     def __init__(self, place: Path, environment: Mapping[str, str], log: Path) -> None:
-        commands = place / "bin"
-        commands.mkdir(mode=0o700)
         self._address = place / "apps"
         self._own_environment = dict(environment)
         self._log = log
         self._process: GuardedProcess | None = None
         stand_in = [sys.executable, "-IS", hand_over.__file__, str(self._address), program(COMMAND)]
-        path = commands / COMMAND
-        path.write_text(f'#!/bin/sh\nexec {shlex.join(stand_in)} "$@"\n')
-        path.chmod(0o700)
-        self.environment = {**environment, "PATH": os.pathsep.join([str(commands), environment["PATH"]])}
-        """For the SuperNode: the command's name finds the stand-in, or the command where that cannot be executed."""
+        self.environment = with_stand_ins(environment, place / "bin", {COMMAND: stand_in, SUPEREXEC: kept_superexec()})
+        """For the SuperNode: the command's name finds the stand-in, and SuperExec is kept running."""
 
     def __enter__(self) -> "WarmClientApps":
         return self

@@ -17,6 +17,7 @@ _SECONDS = 60.0
 _TAIL_CHARACTERS = 1500
 _FLOWER_VERSION = "1.41.0"
 _MODULE = "confide_app"
+_KNOWN_KEY = "Public key already in use"  # as Flower words it: it has no other sign of this error
 
 _PYPROJECT = {
     "project": {
@@ -94,13 +95,18 @@ def thin_app(folder: Path) -> Path:
     return folder
 
 
-def register_node(home: Path, public_key: Path) -> int:
-    """Lets a node with this key in; gives Flower's number of it.
+def register_node(home: Path, public_key: Path) -> int | None:
+    """Lets a node with this key in; gives Flower's number of it, or None where the server knew the key before.
 
     Raises:
         DeployError: the server does not answer, or refuses the key.
     """
-    answer = _ask(home, "supernode", "register", str(public_key), CONNECTION)
+    try:
+        answer = _ask(home, "supernode", "register", str(public_key), CONNECTION)
+    except DeployError as error:
+        if _KNOWN_KEY in str(error):
+            return None
+        raise
     return _number(answer, "node-id")
 
 

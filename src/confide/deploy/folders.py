@@ -4,8 +4,6 @@ Reading one checks that it is whole, that no secret in it is open to others, and
 `confide.deploy.new_folders` makes them.
 """
 
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from confide.deploy.certificates import (
     node_key_fingerprint,
 )
 from confide.deploy.documents import check_tables, read_tables
+from confide.deploy.folder_checks import existing_folder, refuse_open, require_files, require_folder, required_roster
 from confide.deploy.folder_settings import (
     NODE_FILE,
     SERVER_FILE,
@@ -30,11 +29,13 @@ from confide.deploy.folder_settings import (
 )
 from confide.deploy.processes import LOOPBACK, address
 from confide.deploy.run_config import check_settings
-from confide.errors import DeployFolderError, KeyFileError
+from confide.errors import DeployFolderError
 from confide.membership.roster import PublicIdentity, read_bounded
 from confide.names import file_name, name_problem
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_SERVER_FLOWER = "Nothing of a run was in it; tell the server the node keys again with `confide deploy register`."
+_NODE_FLOWER = "Nothing of a run was in it."
+_LEDGER = "It held the release ledger, and no old copy of that may be put back: take part in new runs only."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +62,18 @@ class ServerFolder:
             DeployFolderError: it is no server's folder, it lacks something, or it is open to others.
             KeyFileError: a secret key is open to others, or belongs to another certificate.
         """
-        folder = _existing(path, SERVER_FILE, other=NODE_FILE, command="confide deploy init FOLDER --host NAME")
+        folder = existing_folder(path, SERVER_FILE, other=NODE_FILE, command="confide deploy init FOLDER --host NAME")
         values = read_tables(folder / SERVER_FILE, error=DeployFolderError)
         settings = check_tables(values, ServerFile, where=str(folder / SERVER_FILE), error=DeployFolderError).server
         for host in settings.hosts:
             if problem := host_problem(host):
                 raise DeployFolderError(f"{folder / SERVER_FILE}: the host {host!r} {problem}")
         found = cls(path=folder, settings=settings)
-        _require(found.ca, found.certificate, found.key_places.key, found.nodes, found.flower, found.runs)
-        _refuse_open(found.key_places.key, found.nodes, found.flower)
+        require_files(found.ca, found.certificate, found.key_places.key, found.nodes, found.runs)
+        require_folder(found.flower, _SERVER_FLOWER)
+        refuse_open(found.key_places.key, found.nodes, found.flower)
         if found.authority.key.exists():  # it may be kept elsewhere: only a renewal needs it
-            _refuse_open(found.authority.key)
+            refuse_open(found.authority.key)
         if is_certificate_checked:
             check_server_certificate(found.ca, found.key_places)
         return found
@@ -182,7 +184,7 @@ class ServerFolder:
         Raises:
             DeployFolderError: there is none yet.
         """
-        return _required_roster(self.roster, f"confide keys roster {self.nodes}/*.public.json --out {self.roster}")
+        return required_roster(self.roster, f"confide keys roster {self.nodes}/*.public.json --out {self.roster}")
 
     def node_keys(self) -> dict[str, Path]:
         """The public node key of every member whose identity is there as well, by name.
@@ -233,7 +235,7 @@ class NodeFolder:
             ConfigError: node.toml sets a key that is not the member's to set.
         """
         command = "confide deploy join FOLDER --name NAME --server HOST:PORT --ca ca.pem"
-        folder = _existing(path, NODE_FILE, other=SERVER_FILE, command=command)
+        folder = existing_folder(path, NODE_FILE, other=SERVER_FILE, command=command)
         where = folder / NODE_FILE
         values = read_tables(where, error=DeployFolderError)
         own = {name: table for name, table in values.items() if name == "node"}
@@ -243,8 +245,10 @@ class NodeFolder:
             raise DeployFolderError(f"{where}: the member name {settings.name!r} {problem}")
         check_address(settings.server, where=f"{where}: node.server")
         found = cls(path=folder, settings=settings, overrides=overrides)
-        _require(found.ca, found.identity, found.public, found.node_key, found.policy, found.flower, found.runs)
-        _refuse_open(found.identity, found.node_key, found.flower, found.runs)
+        require_files(found.ca, found.identity, found.public, found.node_key, found.policy)
+        require_folder(found.flower, _NODE_FLOWER)
+        require_folder(found.runs, _LEDGER)
+        refuse_open(found.identity, found.node_key, found.flower, found.runs)
         check_authority(found.ca)
         return found
 
@@ -324,62 +328,10 @@ class NodeFolder:
         Raises:
             DeployFolderError: there is none yet.
         """
-        return _required_roster(
-            self.roster, "take the file that the server made, and compare its fingerprint by telephone"
+        return required_roster(
+            self.roster,
+            "take the file that the server made, and compare what `confide keys show` prints of it by telephone",
         )
-
-
-def check_is_party(path: Path) -> None:
-    """Checks that a folder is a server's or a member's, whatever state it is in.
-
-    Raises:
-        DeployFolderError: it is neither.
-    """
-    if not any((path / marker).is_file() for marker in (SERVER_FILE, NODE_FILE)):
-        raise DeployFolderError(
-            f"{path} is neither a server's folder nor a member's: there is no {SERVER_FILE} and no {NODE_FILE} in it"
-        )
-
-
-def _existing(path: Path, marker: str, *, other: str, command: str) -> Path:
-    folder = path.absolute()
-    if not folder.is_dir():
-        raise DeployFolderError(f"there is no folder {path}. Make one with: {command}")
-    if not (folder / marker).is_file():
-        kinds = {SERVER_FILE: "a server's folder", NODE_FILE: "a member's folder"}
-        found = f"it is {kinds[other]} ({other})" if (folder / other).is_file() else f"it has no {marker}"
-        raise DeployFolderError(f"{path} is not {kinds[marker]}: {found}. Make one with: {command}")
-    if folder.stat().st_mode & _OTHERS:
-        raise DeployFolderError(
-            f"{path} is open to others (mode {stat.S_IMODE(folder.stat().st_mode):04o}). "
-            f"Close it with: chmod 700 {path}; if others could have read the keys in it, make a new one."
-        )
-    return folder
-
-
-def _require(*paths: Path) -> None:
-    missing = [path.name for path in paths if not path.exists()]
-    if missing:
-        raise DeployFolderError(
-            f"{paths[0].parent} lacks {', '.join(missing)}: put back what was there, or make a new folder"
-        )
-
-
-def _refuse_open(*paths: Path) -> None:
-    for path in paths:
-        mode = os.stat(path).st_mode  # noqa: PTH116  follows a link to where the content is
-        if mode & _OTHERS:
-            right = "700" if stat.S_ISDIR(mode) else "600"
-            raise KeyFileError(
-                f"{path} can be read or written by others (mode {stat.S_IMODE(mode):04o}). "
-                f"Close it with: chmod {right} {path}; if others could have read it, make new keys."
-            )
-
-
-def _required_roster(path: Path, advice: str) -> Path:
-    if not path.exists():
-        raise DeployFolderError(f"there is no roster {path}: {advice}")
-    return path
 
 
 def _overrides(tables: Mapping[str, object], where: Path) -> dict[str, object]:

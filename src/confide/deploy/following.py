@@ -12,6 +12,12 @@ _LOOK_SECONDS = 1.0
 _FIRST_ASK_SECONDS = 10.0
 _ASK_SECONDS = 30.0  # a look through Flower starts a process of two CPU seconds
 _MAX_SILENT = 2
+_START_SECONDS = 120.0
+_WAITING = ("pending", "starting")
+
+
+class NotStartedError(DeployError):
+    """Flower took a run and does not start the server's app of it."""
 
 
 def follow_run(
@@ -37,9 +43,10 @@ def follow_run(
 
     Raises:
         DeployError: the run failed or was stopped, the server's app died, or the server is gone.
+        NotStartedError: the server's app was not started.
     """
     num_shown, num_told, num_silent = len(_records(directory)), 0, 0
-    next_ask = clock() + _FIRST_ASK_SECONDS
+    next_ask, latest_start = clock() + _FIRST_ASK_SECONDS, clock() + _START_SECONDS
     while True:
         status = directory.status  # before the records: a run that is finished has written all of them
         num_told = _tell_new(directory, num_told, tell)
@@ -59,6 +66,11 @@ def follow_run(
             if seen is not None and seen.is_over and directory.status == "running":
                 how = f"{seen.status}; {seen.details or 'no details'}"
                 raise DeployError(f"the server's app of the run {directory.path} died ({how}).{_advice(directory)}")
+            if seen is not None and seen.status in _WAITING and clock() >= latest_start:
+                raise NotStartedError(
+                    f"Flower has not started the server's app within {_START_SECONDS:g} s (it says: {seen.status}). "
+                    f"Stop the server and start it again.{_advice(directory)}"
+                )
         check()
         sleep(_LOOK_SECONDS)
 

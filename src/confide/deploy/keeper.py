@@ -61,6 +61,12 @@ class Keeper:
             raise self._failure
 
     def _watch(self) -> None:
+        try:
+            self._keep()
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody would see it in this thread
+            self._failure = DeployError(f"{self._what} cannot be kept running: {error}")
+
+    def _keep(self) -> None:
         restarts, began = 0, time.monotonic()
         while not self._is_over.wait(_LOOK_SECONDS):
             if self._process.exit_code is None:
@@ -76,8 +82,4 @@ class Keeper:
             if self._is_over.wait(pause):
                 return
             restarts, began = restarts + 1, time.monotonic()
-            try:
-                self._process = self._start()
-            except Exception as error:  # noqa: BLE001  whatever it is, nobody would see it in this thread
-                self._failure = DeployError(f"{self._what} cannot be started again: {error}")
-                return
+            self._process = self._start()

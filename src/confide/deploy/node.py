@@ -94,9 +94,9 @@ class Node:
         self.name = identity.public.name
         if roster.member(self.name) != identity.public:
             raise RosterError(f"the roster has other keys for {self.name} than its identity: compare both fingerprints")
+        self.roster = roster
         self._folder = folder
         self._identity = identity
-        self._roster = roster
         self._policy = policy
         self._settings = settings
         self._on_step = on_step
@@ -109,10 +109,14 @@ class Node:
             PolicyError: the policy does not take it.
             ConfideError: what it asked for failed; nothing of the member's state has changed.
         """
-        heading = read_heading(request)
-        phase = PHASES.get(heading.kind)
-        if phase is None:
-            raise MessageError(f"{self.name} got a {heading.kind.__name__}, which only a server gets")
+        try:
+            heading = read_heading(request)
+            phase = PHASES.get(heading.kind)
+            if phase is None:
+                raise MessageError(f"{self.name} got a {heading.kind.__name__}, which only a server gets")
+        except MessageError as error:
+            _logger.warning("refused what is no request: %s", error)
+            raise
         where = f"round {heading.round_number}" if heading.round_number else "before the first round"
         _logger.info("%s, %s: asked", where, phase)
         try:
@@ -146,7 +150,7 @@ class Node:
         at = self._opened(terms)
         model = at.model
         proof = presence_statement(
-            run=terms.run, challenge=offer.challenge, roster_digest=self._roster.digest, sender=self.name
+            run=terms.run, challenge=offer.challenge, roster_digest=self.roster.digest, sender=self.name
         )
         return OfferReply(
             run=terms.run,
@@ -194,9 +198,9 @@ class Node:
             PolicyError: it lies outside the policy, or is one run too many.
             DataError: the member's own settings do not fit.
         """
-        if terms.members.digest != self._roster.digest:
+        if terms.members.digest != self.roster.digest:
             raise RosterError(
-                f"the run has another roster than {self.name} holds: {_difference(terms.members, self._roster)}. "
+                f"the run has another roster than {self.name} holds: {_difference(terms.members, self.roster)}. "
                 "Nothing is done. Compare the fingerprints with the other members by telephone"
             )
         self._check(terms, None)

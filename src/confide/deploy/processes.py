@@ -101,6 +101,12 @@ def supernode_command(*, server: str, ca: Path, node_key: Path, port: int, setti
     ]
 
 
+def whole(command: Sequence[str]) -> list[str]:
+    """The same command of Flower's, which ends where a part of it fails (see `confide.deploy.whole_command`)."""
+    path, *arguments = command
+    return [sys.executable, "-P", "-m", "confide.deploy.whole_command", Path(path).name, *arguments]
+
+
 def flwr_command(*arguments: str) -> list[str]:
     """A command to the server, over the connection that `write_connection` wrote."""
     return [program("flwr"), *arguments]
@@ -221,8 +227,13 @@ class GuardedProcess:
             return
 
     def tail(self) -> str:
-        """What it wrote last."""
-        return self._log.read_text(errors="replace")[-_TAIL_CHARACTERS:]
+        """What it wrote last; "" if its log is gone."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(0, self._log.stat().st_size - _TAIL_CHARACTERS))
+                return log.read().decode(errors="replace")
+        except OSError:
+            return ""
 
 
 def wait_until_healthy(process: GuardedProcess, port: int, ca: Path, *, seconds: float, host: str = LOOPBACK) -> None:

@@ -20,7 +20,13 @@ def start_new_run(server: ServerFolder, config_path: Path, overrides: Sequence[s
         StorageError: it cannot be written.
     """
     config = load_run_config(config_path, overrides)
-    return start_run(server.runs / file_name(config.run.name), config, Roster.load(server.require_roster()))
+    folder = server.runs / file_name(config.run.name)
+    if folder.exists():
+        raise RunDirectoryError(
+            f"the run {folder} is there already: choose another name with --set run.name=NAME, or go on with it with "
+            f"`confide deploy run {server.path} --resume {folder.name}`."
+        )
+    return start_run(folder, config, Roster.load(server.require_roster()))
 
 
 def resume_run(server: ServerFolder, name: str) -> RunDirectory:
@@ -31,7 +37,11 @@ def resume_run(server: ServerFolder, name: str) -> RunDirectory:
     """
     # The folder's own name is taken too: it is what a listing shows.
     folders = [server.runs / one for one in (file_name(name), name) if Path(one).name == one]
-    directory = RunDirectory.open(next((one for one in folders if one.exists()), folders[0]))
+    found = next((one for one in folders if one.exists()), None)
+    if found is None:
+        there = sorted(path.parent.name for path in server.runs.glob("*/run.json"))
+        raise RunDirectoryError(f"{server.runs} has no run {name!r}; its runs are: {', '.join(there) or 'none'}")
+    directory = RunDirectory.open(found)
     with directory.locked():
         if directory.status == "finished":
             raise RunDirectoryError(f"the run {directory.path} is finished: there is nothing to go on with")

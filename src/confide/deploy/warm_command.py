@@ -47,7 +47,7 @@ def main(place: Path, command: str, modules: Sequence[str]) -> None:
         DeployError: there is no such command.
     """
     parent = os.getppid()
-    run = _load(command)
+    run = load_command(command)
     for module in modules:
         importlib.import_module(module)
     sys.stdout.flush()  # else each fork would write it once more
@@ -67,7 +67,12 @@ def main(place: Path, command: str, modules: Sequence[str]) -> None:
     run()
 
 
-def _load(command: str) -> Callable[[], object]:
+def load_command(command: str) -> Callable[[], object]:
+    """Imports what a console script of an installed package runs.
+
+    Raises:
+        DeployError: there is no such command.
+    """
     found = next(iter(entry_points(group="console_scripts", name=command)), None)
     if found is None:
         raise DeployError(f"no installed package has the command {command}")

@@ -249,6 +249,14 @@ def verify_signature(signer: PublicIdentity, statement: bytes, signature: bytes)
         raise MessageError(f"the signature is not {signer.name}'s over what was expected") from error
 
 
+def is_roster(content: bytes) -> bool:
+    """Whether a file says that it is a roster, sound or not."""
+    try:
+        return Document.parse(content, what="the file", error=RosterError).fields.get("format") == _ROSTER_FORMAT
+    except RosterError:
+        return False
+
+
 def read_bounded(path: Path, error: type[ConfideError]) -> bytes:
     """Reads a small file; one too long for a document gives its first part, which is then refused as too long.
 

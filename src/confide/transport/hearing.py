@@ -22,6 +22,9 @@ _ERROR_NAMES = {
     7: "InvalidFab",
     8: "ClientAppCrashed",
 }
+UNTRIED = frozenset({MISSING, *(_ERROR_NAMES[code] for code in (1, 2, 8))})
+"""Kinds of errors that say nothing of the request: there was no answer, or the client app itself failed."""
+
 _GONE = (3, 4, 8)  # a message is gone, which can be asked for again; 5 says that the node is away
 _NOT_STARTED = (1, 2)  # the client app did not get so far as to ask the worker
 

@@ -1,0 +1,166 @@
+"""What stands in for Flower's SuperExec and keeps it running, and what ends a SuperNode that is no longer whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from confide.deploy import keep_running
+from confide.deploy.processes import environment
+from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
+
+SECONDS = 30.0
+
+
+def wait_for(is_so: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, f"{what} did not come in time"
+        time.sleep(0.05)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def noting(tmp_path: Path) -> list[str]:
+    """A command that notes its process and its arguments, and stays."""
+    script = (
+        "import os, sys, time\n"
+        f"open({str(tmp_path / 'started')!r}, 'a').write(f'{{os.getpid()}} {{sys.argv[1:]}}\\n')\n"
+        "time.sleep(600)\n"
+    )
+    return [sys.executable, "-c", script]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, noting: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with (tmp_path / "told").open("wb") as told:
+        process = subprocess.Popen([sys.executable, "-IS", keep_running.__file__, *noting, "a b", "c"], stderr=told)
+    yield process
+    with suppress(ProcessLookupError):
+        process.terminate()
+    process.wait(SECONDS)
+
+
+def started(folder: Path) -> list[int]:
+    path = folder / "started"
+    return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def start_of(folder: Path, number: int) -> int:
+    """Waits for a start, from 1, and gives its process."""
+    wait_for(lambda: len(started(folder)) >= number, f"start {number}")
+    return started(folder)[number - 1]
+
+
+def test_a_command_that_ends_is_started_again_with_its_arguments(tmp_path: Path, kept: subprocess.Popen[bytes]) -> None:
+    for number in (1, 2):
+        os.kill(start_of(tmp_path, number), signal.SIGKILL)
+    start_of(tmp_path, 3)
+    assert {line.partition(" ")[2] for line in (tmp_path / "started").read_text().splitlines()} == {"['a b', 'c']"}
+    told = (tmp_path / "told").read_text()
+    assert "ended by itself; it is started again in 1 s" in told
+    assert "ended by itself; it is started again in 2 s" in told
+
+
+def test_what_looks_for_the_process_that_started_it_still_finds_it(
+    tmp_path: Path, kept: subprocess.Popen[bytes]
+) -> None:
+    """As Flower's server app does, which would end a run with it."""
+    first = start_of(tmp_path, 1)
+    os.kill(first, signal.SIGKILL)
+    start_of(tmp_path, 2)
+    assert is_there(first)
+    kept.terminate()
+    assert kept.wait(SECONDS) == 0
+    assert not any(is_there(pid) for pid in started(tmp_path))
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path, noting: list[str]) -> None:
+    command = [sys.executable, "-IS", keep_running.__file__, *noting]
+    script = f"import subprocess, time; print(subprocess.Popen({command!r}).pid, flush=True); time.sleep(600)"
+    starter = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    own = int(starter.stdout.readline())
+    start_of(tmp_path, 1)
+    starter.kill()
+    starter.wait()
+    starter.stdout.close()
+    wait_for(lambda: not is_there(started(tmp_path)[0]), "the end of the command")
+    wait_for(lambda: not is_there(own), "its own end")
+
+
+def test_one_that_bears_being_asked_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"open({str(tmp_path / 'started')!r}, 'a').write(f'{{os.getpid()}}\\n')\ntime.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-IS", keep_running.__file__, sys.executable, "-c", script])
+    start_of(tmp_path, 1)
+    process.terminate()
+    process.wait(SECONDS)
+    assert not is_there(started(tmp_path)[0])
+
+
+def test_superexec_is_found_by_its_name_and_is_flowers(tmp_path: Path) -> None:
+    pytest.importorskip("flwr", reason="needs the extra flower")
+    surroundings = with_stand_ins(environment(tmp_path), tmp_path / "bin", {SUPEREXEC: kept_superexec()})
+    assert oct((tmp_path / "bin").stat().st_mode & 0o777) == "0o700"
+    process = subprocess.Popen(
+        [SUPEREXEC], env=surroundings, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert process.stderr is not None
+    told = ""
+    while "started again in 1 s" not in told:
+        told += process.stderr.readline()
+    process.terminate()
+    process.communicate(timeout=SECONDS)
+    assert "--runtime-api-address is required" in told
+
+
+@pytest.mark.parametrize(
+    ("part", "rest", "code"),
+    [
+        ("raise ValueError('heartbeat')", "time.sleep(600)", 1),
+        ("raise SystemExit(3)", "pass", 0),
+        ("time.sleep(600)", "raise ValueError('heartbeat')", 1),
+        ("time.sleep(600)", "raise SystemExit", 0),
+        ("time.sleep(600)", "raise SystemExit(4)", 4),
+        ("time.sleep(600)", "sys.exit('ValueError: heartbeat')", 1),
+    ],
+)
+def test_a_command_ends_with_its_main_thread_and_with_an_error_in_any(
+    tmp_path: Path, part: str, rest: str, code: int
+) -> None:
+    (tmp_path / "parts.py").write_text(
+        f"import sys, threading, time\ndef part():\n    {part}\ndef main():\n    print(sys.argv)\n"
+        f"    thread = threading.Thread(target=part)\n    thread.start()\n    {rest}\n"
+    )
+    info = tmp_path / "parts-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parts\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[console_scripts]\nparts = parts:main\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "confide.deploy.whole_command", "parts", "--host", "a"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout == "['parts', '--host', 'a']\n"
+    assert ("ValueError: heartbeat" in ended.stderr) == ("ValueError" in part + rest)
