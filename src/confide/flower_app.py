@@ -80,12 +80,20 @@ def _record(answer: Answer) -> RecordDict:
 
 @server.main()
 def coordinate(grid: Grid, context: Context) -> None:
-    """Runs the run whose directory the run's settings name, to its end."""
+    """Runs the run whose directory the run's settings name, to its end.
+
+    Raises:
+        RunDirectoryError: the operator gave it up before Flower started this.
+    """
     from confide.deploy.coordinator import coordinate_run, phase_seconds
+    from confide.errors import RunDirectoryError
+    from confide.run import RunDirectory
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     folder = Path(str(context.run_config[FOLDER_KEY]))
+    if (status := RunDirectory.open(folder).status) != "running":  # it may have been given up long ago
+        raise RunDirectoryError(f"the run {folder} is {status}, and was not taken up again: nothing is done")
     coordinate_run(folder, FlowerTransport(grid, seconds=phase_seconds(folder)))
 
 

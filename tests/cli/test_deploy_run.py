@@ -10,6 +10,7 @@ from confide.cli.deploy_run import register_command, run_command, status_command
 from confide.deploy.control import FlowerRun
 from confide.deploy.folder_settings import ServerSection
 from confide.deploy.folders import ServerFolder
+from confide.deploy.following import NotStartedError
 from confide.deploy.new_folders import make_server_folder
 from confide.deploy.starting import resume_run, start_new_run
 from confide.errors import DeployError, DeployFolderError, RunDirectoryError, RunInterrupted, UsageError
@@ -220,3 +221,17 @@ def test_a_run_that_cannot_be_stopped_is_settled_all_the_same(
         run_command(server.path, server.config)
     assert status(server) == "interrupted"
     assert "`flwr stop` failed" in capsys.readouterr().err
+
+
+def test_an_app_that_flower_did_not_start_in_time_is_stopped(
+    server: ServerFolder, flower: Flower, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def not_started(*arguments: object, **named: object) -> None:
+        raise NotStartedError("not within 120 s")
+
+    flower.failure, flower.stopping = None, DeployError("`flwr stop` failed")
+    monkeypatch.setattr("confide.deploy.following.follow_run", not_started)
+    with pytest.raises(NotStartedError):
+        run_command(server.path, server.config)
+    assert status(server) == "interrupted"
+    assert "warning: `flwr stop` failed" in capsys.readouterr().err

@@ -211,14 +211,20 @@ def test_a_node_whose_client_app_failed_is_asked_again_and_one_that_refused_is_n
 ) -> None:
     class Failing(Nodes):
         def ask_nodes(self, requests: Mapping[int, bytes]) -> Iterator[NodeReply]:
-            failures = {1: kind, 2: "PolicyError"} if not self.asked else {}
+            is_failing = len(self.asked) < 5
             for reply in super().ask_nodes(requests):
-                failure = failures.get(reply.node)
-                yield reply if failure is None else NodeReply(node=reply.node, error_kind=failure, error="why")
+                failure = "PolicyError" if reply.node == 2 else kind if is_failing else ""
+                yield NodeReply(node=reply.node, error_kind=failure, error="why") if failure else reply
 
     nodes = Failing({1: _answer(identities["east"]), 2: _answer(identities["west"])})
     attendance = Attendance(nodes, terms)
-    assert not attendance.look()
-    assert attendance.look()
-    assert nodes.asked == [1, 2, 1]
+    asked_at = []
+    for number in range(30):
+        before = len(nodes.asked)
+        attendance.look()
+        if len(nodes.asked) > before:
+            asked_at.append(number)
+    assert nodes.asked == [1, 2, 1, 1, 1, 1]
+    assert asked_at == ([0, 1, 2, 3, 4] if kind == "Missing" else [0, 1, 3, 6, 10])
     assert attendance.names == {"east"}
+    assert attendance.reasons == {"node 2": "PolicyError: why"}

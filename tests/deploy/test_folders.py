@@ -111,10 +111,7 @@ def test_what_a_members_folder_lacks_is_named(joined: JoinedNode, name: str) -> 
 
 def test_what_no_backup_has_is_made_anew_as_the_message_says(server: ServerFolder, joined: JoinedNode) -> None:
     """The release ledger among it: an old copy would let a second list of one round open."""
-    nothing, ledger = (
-        "Nothing of a run was in it",
-        "It held the release ledger, and no old copy of that may be put back",
-    )
+    nothing, ledger = "Nothing of a run was in it", "Do so only if it is lost"
     cases: list[tuple[type[ServerFolder | NodeFolder], Path, str]] = [
         (ServerFolder, server.flower, nothing),
         (NodeFolder, joined.folder.flower, nothing),

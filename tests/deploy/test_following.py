@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -169,3 +170,15 @@ def test_an_app_that_starts_late_is_followed(directory: RunDirectory) -> None:
     follower = Follower(directory, *[lambda: None] * 300, lambda: directory.set_status("finished"))
     follower.follow(look)
     assert follower.seconds == 301
+
+
+@pytest.mark.parametrize("status", ["interrupted", "finished"])
+def test_an_app_that_flower_starts_for_a_run_that_was_given_up_does_nothing(
+    directory: RunDirectory, status: str
+) -> None:
+    flower_app = pytest.importorskip("confide.flower_app", reason="needs the extra flower")
+    directory.set_status(status, reason="as made by the test")
+    context = SimpleNamespace(run_config={"folder": str(directory.path)})
+    with pytest.raises(RunDirectoryError, match=rf"run is {status}, and was not taken up again: nothing is done"):
+        flower_app.server(None, context)
+    assert directory.status == status

@@ -1,6 +1,7 @@
 """What stands in for Flower's SuperExec and keeps it running, and what ends a SuperNode that is no longer whole."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -31,6 +33,12 @@ def is_there(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def is_dead(pid: int) -> bool:
+    """Whether it ended and nobody has asked for its exit code, as in a container whose first process asks for none."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.startswith("Z")
 
 
 @pytest.fixture
@@ -99,7 +107,28 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path, noting: list[s
     starter.wait()
     starter.stdout.close()
     wait_for(lambda: not is_there(started(tmp_path)[0]), "the end of the command")
-    wait_for(lambda: not is_there(own), "its own end")
+    wait_for(lambda: not is_there(own) or is_dead(own), "its own end")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_command_is_started_again_where_nothing_can_be_written(tmp_path: Path, noting: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen([sys.executable, "-IS", keep_running.__file__, *noting], stderr=full)
+    os.kill(start_of(tmp_path, 1), signal.SIGKILL)
+    assert start_of(tmp_path, 2)
+    process.terminate()
+    process.wait(SECONDS)
+
+
+def test_one_that_cannot_be_started_is_tried_again(tmp_path: Path, noting: list[str]) -> None:
+    command = tmp_path / "command"
+    process = subprocess.Popen([sys.executable, "-IS", keep_running.__file__, str(command)], stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    command.write_text(f"#!/bin/sh\nexec {shlex.join(noting)}\n")
+    command.chmod(0o700)
+    assert start_of(tmp_path, 1)
+    process.terminate()
+    process.wait(SECONDS)
 
 
 def test_one_that_bears_being_asked_is_killed(tmp_path: Path) -> None:
@@ -124,7 +153,9 @@ def test_superexec_is_found_by_its_name_and_is_flowers(tmp_path: Path) -> None:
     assert process.stderr is not None
     told = ""
     while "started again in 1 s" not in told:
-        told += process.stderr.readline()
+        line = process.stderr.readline()
+        assert line, told  # else it ended
+        told += line
     process.terminate()
     process.communicate(timeout=SECONDS)
     assert "--runtime-api-address is required" in told
@@ -144,6 +175,28 @@ def test_superexec_is_found_by_its_name_and_is_flowers(tmp_path: Path) -> None:
 def test_a_command_ends_with_its_main_thread_and_with_an_error_in_any(
     tmp_path: Path, part: str, rest: str, code: int
 ) -> None:
+    ended = run_parts(tmp_path, part, rest, stderr=subprocess.PIPE)
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout == "['parts', '--host', 'a']\n"
+    assert ("ValueError: heartbeat" in ended.stderr) == ("ValueError" in part + rest)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize(
+    ("part", "rest"),
+    [
+        ("raise ValueError", "time.sleep(600)"),
+        ("time.sleep(600)", "raise ValueError"),
+        ("time.sleep(600)", "sys.exit('a')"),
+    ],
+)
+def test_a_command_ends_with_any_part_where_nothing_can_be_written(tmp_path: Path, part: str, rest: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert run_parts(tmp_path, part, rest, stderr=full).returncode == 1
+
+
+def run_parts(tmp_path: Path, part: str, rest: str, *, stderr: IO[str] | int) -> subprocess.CompletedProcess[str]:
+    """Runs a command of two threads."""
     (tmp_path / "parts.py").write_text(
         f"import sys, threading, time\ndef part():\n    {part}\ndef main():\n    print(sys.argv)\n"
         f"    thread = threading.Thread(target=part)\n    thread.start()\n    {rest}\n"
@@ -153,14 +206,12 @@ def test_a_command_ends_with_its_main_thread_and_with_an_error_in_any(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parts\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[console_scripts]\nparts = parts:main\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    ended = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-P", "-m", "confide.deploy.whole_command", "parts", "--host", "a"],
         env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         timeout=SECONDS,
         check=False,
     )
-    assert ended.returncode == code, ended.stderr
-    assert ended.stdout == "['parts', '--host', 'a']\n"
-    assert ("ValueError: heartbeat" in ended.stderr) == ("ValueError" in part + rest)

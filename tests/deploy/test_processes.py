@@ -143,7 +143,7 @@ def test_a_process_that_ends_is_started_again_and_then_given_up(
 
     with Keeper(start, what="flower-supernode", first_pause_seconds=0.001) as keeper:
         wait_for(lambda: keeper.has_failed)
-        with pytest.raises(DeployError, match=r"flower-supernode ended 6 times, now with code 3:\n(.|\n)*no such node"):
+        with pytest.raises(DeployError, match=r"flower-supernode ended 8 times, now with code 3:\n(.|\n)*no such node"):
             keeper.check()
     assert len(starts) == 1 + MAX_RESTARTS
 

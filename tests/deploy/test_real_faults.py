@@ -249,8 +249,7 @@ def test_a_database_that_is_locked_for_longer_than_a_heartbeat_costs_no_member_f
     exit_code = running.end(RUN_SECONDS)
     _logger.info("database locked for %.0f s: exit code %d: %s", LOCKED_SECONDS, exit_code, running.output.strip())
     _logger.info("  after %.0f s", time.monotonic() - began)
-    restarts = sum(member.told().count("flower-supernode ended with code 1") for member in net.members.values())
-    assert restarts > 0  # for a heartbeat failed
+    assert any("flower-supernode ended with code" in member.told() for member in net.members.values())
     if exit_code != 0:
         assert "resume locked" in running.output
         again = net.resume("locked")

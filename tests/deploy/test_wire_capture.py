@@ -7,18 +7,23 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from confide.build import build_records
 from confide.config.load import parse_config
+from confide.errors import RunError
+from confide.seal.adder import write_chunk
 from confide.seal.coefficients import Coefficients
 from confide.seal.fixedpoint import Quantized, pack, quantize
 from confide.seal.onetime import OneTimeSealing
 from confide.seal.plain import PlainRound
 from confide.seal.profiles import Profile
+from confide.seal.ring import Ring
 from confide.update import Vector
 from tests.deploy.capture import Capture, Direction
 from tests.deploy.one_process import run_in_one_process
@@ -94,7 +99,7 @@ def updates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
 
     def keep_packed(levels: Coefficients, profile: Profile) -> Coefficients:
         made = pack(levels, profile)
-        fixed.append(made.tobytes())
+        fixed.extend((made.tobytes(), write_chunk([made], profile)))
         return made
 
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +110,7 @@ def updates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[bytes]]:
         for config in (ONE_ROUND, PLAIN):
             run_in_one_process(tmp_path_factory.mktemp("one"), config, SETTINGS)
     assert len(floats) == 2 * len(NAMES)
-    assert len(fixed) == 4 * len(NAMES)
+    assert len(fixed) == 5 * len(NAMES)
     made = {
         "float32": [piece for data in floats for piece in pieces(data)],
         "fixed point": [piece for data in fixed for piece in pieces(data)],
@@ -233,3 +238,18 @@ def test_without_sealing_the_search_finds_the_updates(
     assert found(updates["float32"], list(plain.to_server.values())) == 0  # TLS
     for known in (secrets, texts):
         assert found(known, [*inside, *plain.to_server.values(), plain.snapshots, plain.files]) == 0
+
+
+def test_an_update_whose_seal_was_forgotten_would_be_found(updates: dict[str, list[bytes]], tmp_path: Path) -> None:
+    sent: list[bytes] = []
+
+    def keep(rows: Sequence[Coefficients], profile: Profile) -> bytes:
+        sent.append(write_chunk(rows, profile))
+        return sent[-1]
+
+    with pytest.MonkeyPatch.context() as patch, suppress(RunError):  # what is opened then is nonsense
+        patch.setattr(Ring, "seal", lambda ring, secret, plain, common: plain)
+        patch.setattr("confide.seal.onetime.write_chunk", keep)
+        run_in_one_process(tmp_path, ONE_ROUND, SETTINGS)
+    assert len(sent) >= len(NAMES)
+    assert found(updates["fixed point"], sent) > FEWEST_PIECES

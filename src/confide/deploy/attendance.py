@@ -11,7 +11,7 @@ from confide.deploy.terms import Terms
 from confide.errors import DeployError, MessageError, RunError
 from confide.membership.statements import presence_statement
 from confide.messages import OfferReply, from_hex, unpack_parts
-from confide.transport.base import Introducing, NodeReply
+from confide.transport.base import MISSING, Introducing, NodeReply
 from confide.transport.hearing import UNTRIED
 from confide.update import Layout
 
@@ -45,6 +45,8 @@ class Present:
 class _Silence:
     """How often a node has not answered, and after how many looks it is asked again."""
 
+    is_quick: bool = False
+    """Whether its client app failed at once: then every look counts, as asking it took no time."""
     times: int = 0
     looks_left: int = 0
 
@@ -97,15 +99,16 @@ class Attendance:
 
         Args:
             again: whether nodes that kept silent are asked again at once. Else one that has kept silent n times is
-                asked again at the n-th look from then, so that one which never answers costs less and less.
+                asked again at the n-th look from then, so that one which never answers costs less and less. One whose
+                client app failed is asked so in any case.
 
         Raises:
             DeployError: the network does not say which nodes are there.
         """
-        if not again:
-            for silence in self._silent.values():
-                silence.looks_left -= 1
-        waiting = {node for node, silence in self._silent.items() if silence.looks_left > 0 and not again}
+        spared = {node: silence for node, silence in self._silent.items() if silence.is_quick or not again}
+        for silence in spared.values():
+            silence.looks_left -= 1
+        waiting = {node for node, silence in spared.items() if silence.looks_left > 0}
         new = [node for node in self._transport.nodes() if node not in self._asked | waiting]
         self.reasons.pop(_NETWORK, None)
         if not new:
@@ -124,9 +127,12 @@ class Attendance:
                 self.reasons[f"node {reply.node}"] = str(error)
                 if reply.error_kind in UNTRIED:
                     self._asked.discard(reply.node)
-                    self._silent.setdefault(reply.node, _Silence()).lengthen()
+                    silence = self._silent.setdefault(reply.node, _Silence())
+                    silence.is_quick = reply.error_kind != MISSING
+                    silence.lengthen()
                 continue
             self._silent.pop(reply.node, None)
+            self.reasons.pop(f"node {reply.node}", None)
             self._present[name] = present
             _logger.info("node %d is %s", reply.node, name)
         self._transport.introduce({name: present.node for name, present in self._present.items()})

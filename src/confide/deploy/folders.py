@@ -35,7 +35,10 @@ from confide.names import file_name, name_problem
 
 _SERVER_FLOWER = "Nothing of a run was in it; tell the server the node keys again with `confide deploy register`."
 _NODE_FLOWER = "Nothing of a run was in it."
-_LEDGER = "It held the release ledger, and no old copy of that may be put back: take part in new runs only."
+_LEDGER = (
+    "Do so only if it is lost, and not moved or on a disk that is not mounted. It held the release ledger, and no old "
+    "copy of that may be put back: take part in new runs only."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 _LOOK_SECONDS = 0.2
@@ -46,23 +47,29 @@ class KeptCommand:
 
     def run(self) -> None:
         """Runs the command until this is to end, and leaves none of it behind."""
+        try:
+            self._keep()
+        finally:
+            for child in self._started:
+                _end(child)
+
+    def _keep(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self._is_over():
             began = time.monotonic()
-            child = subprocess.Popen(self._command)
-            self._started.append(child)
-            while not self._is_over() and not _has_ended(child):
-                time.sleep(_LOOK_SECONDS)
+            with suppress(OSError):  # as where no process can be started at present
+                self._started.append(subprocess.Popen(self._command))
+                while not self._is_over() and not _has_ended(self._started[-1]):
+                    time.sleep(_LOOK_SECONDS)
             if self._is_over():
-                break
+                return
             pause = _FIRST_PAUSE_SECONDS if time.monotonic() - began >= _GOOD_SECONDS else pause
-            sys.stderr.write(f"{self._command[0]} ended by itself; it is started again in {pause:g} s\n")
+            with suppress(OSError):  # as where the disk of the log is full
+                sys.stderr.write(f"{self._command[0]} ended by itself; it is started again in {pause:g} s\n")
             self._rest(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             if len(self._started) > _MOST_ENDED:
                 self._started.pop(0).wait()
-        for child in self._started:
-            _end(child)
 
     def _is_over(self) -> bool:
         return self._is_asked or os.getppid() != self._parent
@@ -74,7 +81,12 @@ class KeptCommand:
 
 
 def _has_ended(child: subprocess.Popen[bytes]) -> bool:
-    """Whether it ended; its number stays taken, which `child.poll` would give back."""
+    """Whether it ended; its number stays taken, which `child.poll` gives back.
+
+    Where the system has no `waitid` in Python, as macOS before 3.13, it is given back, and a run of it ends.
+    """
+    if not hasattr(os, "waitid"):
+        return child.poll() is not None
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

@@ -9,12 +9,14 @@ from types import TracebackType
 from confide.deploy.processes import GuardedProcess
 from confide.errors import DeployError
 
-MAX_RESTARTS = 5
-"""In a row; a process that ran for a while is forgiven what was before."""
+MAX_RESTARTS = 7
+"""In a row; a process that ran for a while is forgiven what was before. Together they take longer than the minute in
+which Flower's server lets no node in whose SuperNode went without a word."""
 
 _LOOK_SECONDS = 0.5
 _GOOD_SECONDS = 120.0
 _FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
 
 _logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class Keeper:
     Args:
         start: starts the process.
         what: it is called.
-        first_pause_seconds: before the first restart; doubled for each one after.
+        first_pause_seconds: before the first restart; doubled for each one after, up to half a minute.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Keeper:
             if restarts == MAX_RESTARTS:
                 self._failure = DeployError(f"{self._what} ended {restarts + 1} times, now with code {code}:\n{tail}")
                 return
-            pause = self._first_pause_seconds * 2**restarts
+            pause = min(self._first_pause_seconds * 2**restarts, _LONGEST_PAUSE_SECONDS)
             _logger.warning("%s ended with code %s; starting it again in %g s", self._what, code, pause)
             if self._is_over.wait(pause):
                 return

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from confide.deploy import keep_running
 from confide.deploy.processes import program
+from confide.files import storage_error, write_atomic
 
 SUPEREXEC = "flower-superexec"
 """Flower's process that starts apps; a SuperLink and a SuperNode start it once and never look at it again."""
@@ -24,12 +25,16 @@ def with_stand_ins(
         environment: of a process of Flower.
         folder: made here if it is not there, for this user alone.
         commands: what is run, by the name under which it is found; it gets the arguments that are given to that.
+
+    Raises:
+        StorageError: they cannot be written.
     """
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
     for name, command in commands.items():
-        path = folder / name
-        path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        path.chmod(0o700)
+        write_atomic(folder / name, f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', mode=0o700)
     return {**environment, "PATH": os.pathsep.join([str(folder), environment["PATH"]])}
 
 

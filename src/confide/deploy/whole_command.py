@@ -24,31 +24,36 @@ def main(command: str) -> NoReturn:
     threading.excepthook = _end
     run = load_command(command)
     sys.argv = [command, *sys.argv[2:]]
-    code = 0
+    code = 1
     try:
         run()
+        code = 0
     except SystemExit as wish:
         code = wish.code if isinstance(wish.code, int) else int(wish.code is not None)
         if isinstance(wish.code, str):
             sys.stderr.write(f"{wish.code}\n")
     except BaseException:  # noqa: BLE001  whatever it is, no thread goes on without this one
         traceback.print_exc()
-        code = 1
-    _leave(code)
+    finally:
+        _leave(code)
 
 
 def _end(failure: threading.ExceptHookArgs) -> None:
     if issubclass(failure.exc_type, SystemExit):  # a thread that ended by its own wish
         return
-    threading.__excepthook__(failure)
-    _leave(1)
+    try:
+        threading.__excepthook__(failure)
+    finally:
+        _leave(1)
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process without waiting for other threads."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    """Ends the process without waiting for other threads, and where nothing more can be written, too."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 if __name__ == "__main__":
