@@ -1,5 +1,6 @@
 """What stands in for Flower's SuperExec and keeps it running, and what ends a SuperNode that is no longer whole."""
 
+import importlib.util
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ import pytest
 from confide.deploy import keep_running
 from confide.deploy.processes import environment
 from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
+from confide.deploy.whole_command import LEFT_BEHIND
 
 SECONDS = 30.0
 
@@ -181,6 +183,25 @@ def test_a_command_ends_with_its_main_thread_and_with_an_error_in_any(
     assert ("ValueError: heartbeat" in ended.stderr) == ("ValueError" in part + rest)
 
 
+def test_a_supernode_that_leaves_a_message_behind_is_asked_to_end(tmp_path: Path) -> None:
+    say = f"logging.getLogger('flwr').warning({LEFT_BEHIND!r}, 1, 'a')"
+    prepare = "import logging, signal; signal.signal(signal.SIGTERM, lambda *given: sys.exit(7))"
+    ended = run_parts(tmp_path, "pass", f"{prepare}; {say}; time.sleep(600)", stderr=subprocess.PIPE)
+    assert ended.returncode == 7, ended.stderr
+    other = say.replace("Ignoring message", "Ignoring reply message")  # of that one nothing is left
+    assert run_parts(tmp_path, "pass", f"{prepare}; {other}", stderr=subprocess.PIPE).returncode == 0
+
+
+def test_flower_says_so_where_it_leaves_a_message_behind() -> None:
+    """In these words: with others, the SuperNode would be taken for whole."""
+    pytest.importorskip("flwr", reason="needs the extra flower")
+    found = importlib.util.find_spec("flwr.supernode.start_client_internal")
+    assert found is not None
+    assert found.origin is not None
+    assert f'"{LEFT_BEHIND}"' in Path(found.origin).read_text()
+    assert environment(Path())["FLWR_LOG_LEVEL"] == "INFO"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
 @pytest.mark.parametrize(
     ("part", "rest"),
@@ -202,7 +223,7 @@ def run_parts(tmp_path: Path, part: str, rest: str, *, stderr: IO[str] | int) ->
         f"    thread = threading.Thread(target=part)\n    thread.start()\n    {rest}\n"
     )
     info = tmp_path / "parts-1.dist-info"
-    info.mkdir()
+    info.mkdir(exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parts\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[console_scripts]\nparts = parts:main\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

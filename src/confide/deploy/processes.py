@@ -31,6 +31,7 @@ CONNECTION = "confide"
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_LOG_LEVEL": "INFO",  # confide.deploy.whole_command goes by what a SuperNode logs
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "OMP_NUM_THREADS": "1",  # they compute nothing
     "OPENBLAS_NUM_THREADS": "1",

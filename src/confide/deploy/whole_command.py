@@ -4,15 +4,35 @@ Flower's SuperNode fetches messages in one thread and tells the server that it i
 that the server's database cannot take in time ends that thread with an error, and nothing else, as others go on: the
 server counts the node as gone or sends it messages that it never fetches, while its process looks well. Here an error
 that ends a thread ends the process, and so does the end of the command itself, so that it is started again.
+
+A SuperNode whose run ends while it receives a message leaves the message and its app where they are: the app's reply is
+taken for that of the next message, and from then on each reply leaves a message too late. It says so in its log and in
+no other way; where it does, it is asked to end.
 """
 
+import logging
 import os
+import signal
 import sys
 import threading
 import traceback
 from typing import NoReturn
 
 from confide.deploy.warm_command import load_command
+
+LEFT_BEHIND = "Run ID %s is not in `RUNNING` status. Ignoring message %s."
+"""What Flower's log says, before its values are put in, where a message is left where it is."""
+
+_LOGGER = "flwr"
+
+
+class _EndWhereLeftBehind(logging.Handler):
+    """Asks this process to end where a message was left behind."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Looks at what is logged."""
+        if record.msg == LEFT_BEHIND:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def main(command: str) -> NoReturn:
@@ -23,6 +43,7 @@ def main(command: str) -> NoReturn:
     """
     threading.excepthook = _end
     run = load_command(command)
+    logging.getLogger(_LOGGER).addHandler(_EndWhereLeftBehind())
     sys.argv = [command, *sys.argv[2:]]
     code = 1
     try:
