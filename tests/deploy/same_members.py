@@ -17,7 +17,7 @@ def over_the_same_members(
         settings: what members set for themselves, all alike.
         members: of each round.
     """
-    field = Field(folder, config.replace("rounds = 2", "rounds = 2\nmin_clients = 2"))
+    field = Field(folder, config.replace("[federation]", "[federation]\nmin_clients = 2"))
 
     def leave_out(name: str, phase: str, number: int) -> None:
         for member in field.members.values():
