@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import dp_accounting
+import numpy as np
 from dp_accounting import mechanism_calibration, pld, rdp
 
 from confide.errors import ConfigError
@@ -176,7 +177,8 @@ def _epsilon(events: tuple[Event, ...], delta: float, accountant: Accountant) ->
         with errors_only("absl"):  # that a Renyi order was left out: without it the bound is looser, not wrong
             for event in events:
                 ledger.compose(_released_once(event), event.count)
-            return float(ledger.get_epsilon(delta))
+            with np.errstate(over="ignore"):  # an epsilon of some 700 leaves float64 on the way, and is infinite
+                return float(ledger.get_epsilon(delta))
     except OverflowError:  # so little noise that a number of dp-accounting's leaves float64
         return math.inf
 
