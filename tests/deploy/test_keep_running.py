@@ -16,7 +16,7 @@ import pytest
 
 from confide.deploy import keep_running
 from confide.deploy.processes import environment
-from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
+from confide.deploy.stand_ins import SUPEREXEC, with_stand_ins
 from confide.deploy.whole_command import LEFT_BEHIND
 
 SECONDS = 30.0
@@ -147,7 +147,7 @@ def test_one_that_bears_being_asked_is_killed(tmp_path: Path) -> None:
 
 def test_superexec_is_found_by_its_name_and_is_flowers(tmp_path: Path) -> None:
     pytest.importorskip("flwr", reason="needs the extra flower")
-    surroundings = with_stand_ins(environment(tmp_path), tmp_path / "bin", {SUPEREXEC: kept_superexec()})
+    surroundings = with_stand_ins(environment(tmp_path), tmp_path / "bin")
     assert oct((tmp_path / "bin").stat().st_mode & 0o777) == "0o700"
     process = subprocess.Popen(
         [SUPEREXEC], env=surroundings, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True

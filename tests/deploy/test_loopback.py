@@ -27,7 +27,7 @@ from confide.deploy.processes import (
     write_connection,
 )
 from confide.deploy.relay import serve
-from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
+from confide.deploy.stand_ins import with_stand_ins
 from confide.errors import DataError, DeployError
 from confide.transport.flower import LARGE_BYTES
 
@@ -63,7 +63,7 @@ def running_server(folder: Path) -> Iterator[Server]:
         certificate_key=own.key,
         database=home / "state.db",
     )
-    surroundings = with_stand_ins(environment(home), home / "bin", {SUPEREXEC: kept_superexec()})
+    surroundings = with_stand_ins(environment(home), home / "bin")
     process = GuardedProcess(command, environment=surroundings, log=home / "superlink.log")
     try:
         wait_until_healthy(process, port, authority.certificate, seconds=SECONDS)

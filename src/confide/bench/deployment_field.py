@@ -46,7 +46,7 @@ from confide.deploy.processes import (
     write_connection,
 )
 from confide.deploy.run_config import load_run_config
-from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
+from confide.deploy.stand_ins import with_stand_ins
 from confide.errors import RunError
 from confide.membership.identity import Identity
 from confide.membership.roster import Roster
@@ -211,7 +211,7 @@ class BenchField:
         )
         surroundings = self._marked(self._home)
         if not self._is_plain:
-            surroundings = with_stand_ins(surroundings, self._home / "bin", {SUPEREXEC: kept_superexec()})
+            surroundings = with_stand_ins(surroundings, self._home / "bin")
         with self._process(command, self._home, surroundings) as process:
             wait_until_healthy(process, port, self._authority.certificate, seconds=_START_SECONDS)
             yield port

@@ -53,7 +53,7 @@ def server_command(
         wait_until_healthy,
         write_connection,
     )
-    from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
+    from confide.deploy.stand_ins import with_stand_ins
     from confide.errors import UsageError
 
     server = ServerFolder.load(folder)
@@ -77,7 +77,7 @@ def server_command(
             certificate_key=server.certificate_key,
             database=server.database,
         )
-        surroundings = with_stand_ins(environment(server.flower), server.flower / "bin", {SUPEREXEC: kept_superexec()})
+        surroundings = with_stand_ins(environment(server.flower), server.flower / "bin")
         process = GuardedProcess(command, environment=surroundings, log=server.flower / SERVER_LOG)
         try:
             wait_until_healthy(process, server.port, server.ca, seconds=_START_SECONDS, host=reached)

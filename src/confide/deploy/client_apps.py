@@ -8,7 +8,7 @@ from types import TracebackType
 
 from confide.deploy import hand_over
 from confide.deploy.processes import GuardedProcess, program
-from confide.deploy.stand_ins import SUPEREXEC, kept_superexec, with_stand_ins
+from confide.deploy.stand_ins import with_stand_ins
 
 COMMAND = "flwr-clientapp"
 """Flower's, which a SuperNode starts by its name for each message."""
@@ -36,7 +36,7 @@ class WarmClientApps:
         self._log = log
         self._process: GuardedProcess | None = None
         stand_in = [sys.executable, "-IS", hand_over.__file__, str(self._address), program(COMMAND)]
-        self.environment = with_stand_ins(environment, place / "bin", {COMMAND: stand_in, SUPEREXEC: kept_superexec()})
+        self.environment = with_stand_ins(environment, place / "bin", {COMMAND: stand_in})
         """For the SuperNode: the command's name finds the stand-in, and SuperExec is kept running."""
 
     def __enter__(self) -> "WarmClientApps":
