@@ -74,6 +74,10 @@ def imports(path: Path, package: str) -> bool:
     return any(name == package or name.startswith(f"{package}.") for name in imported_names(path))
 
 
+PUBLIC_FLOWER = {"flwr.app", "flwr.clientapp", "flwr.serverapp"}
+"""The part of Flower that is for users: anything else may be another one in its next release."""
+
+
 def is_allowed(module: str, places: set[str]) -> bool:
     return any(module == place or (place.endswith(".") and f"{module}.".startswith(place)) for place in places)
 
@@ -86,6 +90,16 @@ def test_a_heavy_or_optional_package_is_imported_only_in_its_place(package: str)
         if imports(path, package) and not is_allowed(module_name(path), PLACES[package])
     ]
     assert strays == []
+
+
+def test_of_flower_only_the_part_for_users_is_imported() -> None:
+    strays = {
+        name
+        for path in MODULES
+        for name in imported_names(path)
+        if name.partition(".")[0] == "flwr" and not any(f"{name}.".startswith(f"{one}.") for one in PUBLIC_FLOWER)
+    }
+    assert strays == set()
 
 
 def test_private_keys_of_members_are_used_in_one_module_which_the_servers_side_cannot_import() -> None:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from confide.errors import MessageError, NonFiniteLossError, PrivacyBudgetError, RunError, SaturationError
+from confide.errors import (
+    MessageError,
+    NonFiniteLossError,
+    PrivacyBudgetError,
+    RunError,
+    SaturationError,
+    StorageError,
+)
 from confide.messages import Message
 from confide.parties.requests import Requests
 from confide.transport.base import Transport
@@ -45,6 +52,7 @@ class Wire:
 
         Raises:
             RunError: a client met what must stop the run.
+            StorageError: an answer could not be kept here: no fault of the client's.
         """
         answers: dict[str, _Read] = {}
         counted: set[str] = set()
@@ -57,6 +65,8 @@ class Wire:
                 if reply.error_kind:
                     raise MessageError(f"{reply.error_kind}: {reply.error}")
                 answer = read(reply.client, kind.from_bytes(reply.body))
+            except StorageError:
+                raise
             except RunError as error:
                 failures[reply.client] = str(error)
                 _logger.warning("client %s is left out: %s", reply.client, error)

@@ -1,5 +1,6 @@
 """`confide deploy run` where Flower does not start the run, or does not say whether it did."""
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from confide.cli import deploy_run
 from confide.cli.deploy_run import register_command, run_command, status_command, stop_command
-from confide.deploy.control import FlowerRun
+from confide.deploy.control import FlowerNode, FlowerRun
 from confide.deploy.folder_settings import ServerSection
 from confide.deploy.folders import ServerFolder
 from confide.deploy.following import NotStartedError
@@ -134,6 +135,38 @@ def test_a_name_that_is_taken_and_one_that_no_run_has_are_refused_with_the_comma
     with pytest.raises(RunDirectoryError, match=r"has no run '\.\./trial'; its runs are: trial"):
         resume_run(server, "../trial")
     assert start_new_run(server, server.config, ["run.name=second"]).path == server.runs / "second"
+
+
+def test_a_finished_run_is_gone_on_with_only_where_a_member_lacks_its_last_adapter(
+    server: ServerFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = kept(server)
+    made.set_status("finished", ended="", behind=[])
+    with pytest.raises(RunDirectoryError, match="is finished: there is nothing to go on with"):
+        resume_run(server, "trial")
+    made.set_status("finished", behind=["north"])
+    status_command(server.path)
+    assert "    trial  finished  0  its last adapter is not at north\n" in capsys.readouterr().out
+    assert resume_run(server, "trial").status == "running"
+
+
+def test_the_status_says_what_is_known_where_not_all_is(
+    server: ServerFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def locked(home: Path) -> list[FlowerNode]:
+        raise DeployError("flwr supernode took more than 60 s")
+
+    kept(server)
+    (server.runs / "lost").mkdir()
+    (server.runs / "lost" / "run.json").write_text("{")
+    monkeypatch.setattr("confide.deploy.processes.is_healthy", lambda *_, **__: True)
+    monkeypatch.setattr("confide.deploy.control.list_nodes", locked)
+    status_command(server.path, as_json=True)
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert [(run["name"], run["status"]) for run in found["runs"]] == [("lost", "damaged"), ("trial", "interrupted")]
+    assert found["answers"] is True
+    assert "nobody knows which nodes are there: flwr supernode took more than 60 s" in told.err
 
 
 def test_a_member_sees_the_fingerprint_of_the_roster_that_it_works_with(

@@ -288,6 +288,7 @@ class Network:
         prefixes: words before the commands of a party, "" being the server.
         server_words: options of `confide deploy server`.
         registered: whose node keys the server is told; None for all.
+        proxy_port: where members connect, if there is a proxy.
     """
 
     def __init__(
@@ -302,6 +303,7 @@ class Network:
         prefixes: Mapping[str, Sequence[str]] | None = None,
         server_words: Sequence[str] = (),
         registered: Sequence[str] | None = None,
+        proxy_port: int | None = None,
     ) -> None:
         self._registered = [folder / "server" / "nodes" / f"{name}.pub" for name in registered or ()]
         prefixes = prefixes or {}
@@ -310,9 +312,10 @@ class Network:
         self._prefix = prefixes.get("", ())
         self._running: list[Running] = []
         self.port = free_port()
-        address = f"{hosts[-1] if len(hosts) > 1 else '127.0.0.1'}:{self.port}"
+        address = f"{hosts[-1] if len(hosts) > 1 else '127.0.0.1'}:{proxy_port or self.port}"
         named = [word for host in hosts for word in ("--host", host)]
-        confide("deploy", "init", self.home, *named, "--port", str(self.port), "--members", ",".join(names))
+        ports = ["--port", str(self.port), *(["--proxy-port", str(proxy_port)] if proxy_port else [])]
+        confide("deploy", "init", self.home, *named, *ports, "--members", ",".join(names))
         (self.home / "config.toml").write_text(config)
         for name in names:
             self._join(folder / name, name, address, {"least_members": least_members, "schemes": schemes})

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
+from confide.deploy import certificates
 from confide.deploy.certificates import (
     KeyPlaces,
     check_authority,
@@ -113,6 +114,34 @@ def test_a_renewed_certificate_is_accepted_by_the_same_authority_and_the_old_one
         0o600,
         0o644,
     ]
+
+
+@pytest.mark.parametrize("num_written", range(4))
+def test_a_renewal_that_is_stopped_can_be_done_again_and_keeps_the_old_pair(
+    authority: KeyPlaces, server: KeyPlaces, monkeypatch: pytest.MonkeyPatch, num_written: int
+) -> None:
+    old = (server.certificate.read_bytes(), server.key.read_bytes())
+    left = num_written
+
+    def stopped(write: Callable[..., None]) -> Callable[..., None]:
+        def full(path: Path, content: bytes, *, mode: int) -> None:
+            nonlocal left
+            if not left:
+                raise StorageError("no space left")
+            left -= 1
+            write(path, content, mode=mode)
+
+        return full
+
+    for name in ("write_new", "write_atomic"):
+        monkeypatch.setattr(certificates, name, stopped(getattr(certificates, name)))
+    with pytest.raises(StorageError, match="no space left"):
+        renew_server_certificate(authority, server, hosts=HOSTS, days=700)
+    monkeypatch.undo()
+    kept = renew_server_certificate(authority, server, hosts=HOSTS, days=700)
+    assert (kept.certificate.read_bytes(), kept.key.read_bytes()) == old
+    assert handshake(server, authority.certificate, HOSTS[0]) is None
+    assert days_left(server.certificate) == 699
 
 
 def test_a_renewal_that_cannot_be_made_leaves_what_is_there(authority: KeyPlaces, server: KeyPlaces) -> None:

@@ -1,15 +1,18 @@
 """Members and the server killed between any two steps of a run: it goes on, and ends as one never disturbed."""
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from confide.deploy.coordinator import Coordinator
-from confide.errors import DeployError, PrivacyBudgetError, RoundFailedError, RunDirectoryError
+from confide.errors import DeployError, PrivacyBudgetError, RoundFailedError, RunDirectoryError, StorageError
 from confide.membership.roster import Roster
+from confide.messages import FinishRequest, Message
+from confide.parties.bodies import FileBodies
 from confide.parties.server import ServerState
 from confide.round import RoundResult
 from confide.run import RunDirectory
@@ -99,6 +102,107 @@ def test_a_round_is_completed_with_a_member_that_dies_after_its_list_is_signed(
     field.go()
     assert [record.members for record in field.directory.records()] == [NAMES, NAMES]
     assert _final(field, FIRST) == undisturbed
+    assert field.directory.status == "finished"
+    assert field.directory.info["behind"] == [THIRD]
+    assert f"its last adapter is not at {THIRD}: start what is missing" in field.notices[-1]
+
+
+@pytest.mark.parametrize("away", [None, FIRST])
+def test_a_member_that_missed_the_last_opening_gets_the_last_adapter_by_a_resume(
+    tmp_path: Path, undisturbed: bytes, away: str | None
+) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].before = _once(THIRD, "open", 2)
+    field.go()
+    assert {RunDirectory(field.members[name].run).status for name in NAMES} == {"running"}  # they could hand it over
+    if away is not None:
+        field.members[away].kill()
+    field.members[THIRD].start()
+    field.go()
+    assert field.directory.status == "finished"
+    assert field.directory.info["behind"] == []
+    assert field.directory.last_round() == 2
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+    there = [name for name in NAMES if name != away]
+    assert {RunDirectory(field.members[name].run).status for name in there} == {"finished"}
+
+
+def test_a_member_that_fails_in_the_last_opening_and_is_there_gets_the_last_adapter_at_once(
+    tmp_path: Path, undisturbed: bytes
+) -> None:
+    def fail(name: str, at: str, number: int) -> None:
+        if (at, number) == ("open", 2):
+            raise StorageError(f"{name} has no space left")
+
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].before = fail
+    field.go()
+    assert THIRD in field.directory.records()[-1].failures
+    assert field.directory.info["behind"] == []
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+    assert {RunDirectory(field.members[name].run).status for name in NAMES} == {"finished"}
+
+
+@pytest.mark.parametrize("who", ["", THIRD])
+def test_killed_before_the_last_round_is_the_final_one_it_becomes_so_by_a_resume(
+    tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    field = Field(tmp_path)
+    publish = RunDirectory.publish
+    done: list[bool] = []
+
+    def killed(self: RunDirectory, number: int) -> None:
+        is_it = self.path == field.run if not who else self.path.parent == field.members[who].folder
+        if is_it and number == 2 and not done:
+            done.append(True)
+            raise KilledError if who else KeyboardInterrupt
+        publish(self, number)
+
+    monkeypatch.setattr(RunDirectory, "publish", killed)
+    with pytest.raises(RoundFailedError if who else KeyboardInterrupt):
+        field.go()
+    directory = field.directory if not who else RunDirectory(field.members[who].run)
+    assert (directory.last_round(), (directory.path / "final").resolve().name) == (2, "0001")
+    if who:
+        field.members[who].start()
+    field.go()
+    assert field.directory.status == "finished"
+    assert (field.run / "final").resolve().name == "0002"
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+
+
+def test_a_member_does_not_finish_after_another_round_than_its_own(tmp_path: Path, undisturbed: bytes) -> None:
+    field = Field(tmp_path)
+
+    def too_early(message: Message) -> Message:
+        return replace(message, round_number=1) if isinstance(message, FinishRequest) else message
+
+    field.members[THIRD].hears = too_early
+    field.go()
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+    statuses = {name: RunDirectory(field.members[name].run).status for name in NAMES}
+    assert statuses == {FIRST: "finished", SECOND: "finished", THIRD: "running"}
+
+
+def test_a_disk_of_the_servers_that_is_full_is_no_fault_of_a_members(
+    tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    keep = FileBodies.keep
+
+    def full(self: FileBodies, client: str, bodies: Sequence[bytes]) -> Sequence[bytes]:
+        if client == THIRD:
+            raise StorageError("no space left")
+        return keep(self, client, bodies)
+
+    monkeypatch.setattr(FileBodies, "keep", full)
+    with pytest.raises(StorageError, match="no space left"):
+        field.go()
+    assert field.directory.status == "failed"
+    monkeypatch.undo()
+    field.go()
+    assert [record.members for record in field.directory.records()] == [NAMES, NAMES]
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
 
 
 def test_a_member_that_was_away_catches_up(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def status_command(
         if isinstance(value, list):
             typer.echo(f"{key}:")
             for one in value:
-                typer.echo("    " + "  ".join(str(part) for part in one.values()))
+                typer.echo("    " + "  ".join(str(part) for part in one.values() if part != ""))
         else:
             typer.echo(f"{key + ':':10s} {'-' if value is None else value}")
 
@@ -259,21 +259,40 @@ def _server_status(folder: Path) -> dict[str, object]:
     from confide.deploy.folders import ServerFolder
     from confide.deploy.held import holder
     from confide.deploy.processes import connected_host, is_healthy
+    from confide.errors import DeployError
     from confide.run import RunDirectory
 
     server = ServerFolder.load(folder)
     healthy = is_healthy(server.port, server.ca, host=connected_host(server.flower))
-    nodes = list_nodes(server.flower) if healthy else []
+    try:
+        nodes = list_nodes(server.flower) if healthy else []
+    except DeployError as error:  # what else is known helps to find out why
+        typer.echo(f"warning: nobody knows which nodes are there: {error}", err=True)
+        nodes = []
     directories = [RunDirectory(path.parent) for path in sorted(server.runs.glob("*/run.json"))]
     return {
         "process": holder(server.flower / SERVER_PID),
         "answers": healthy,
         "log": str(server.flower / SERVER_LOG),
         "nodes": [{"node": node.node_id, "status": node.status} for node in nodes],
-        "runs": [
-            {"name": one.path.name, "status": one.status, "rounds": max([0, *one.rounds()])} for one in directories
-        ],
+        "runs": [_run_status(one) for one in directories],
     }
+
+
+def _run_status(directory: "RunDirectory") -> dict[str, object]:
+    from confide.errors import RunDirectoryError
+
+    found: dict[str, object] = {"name": directory.path.name}
+    try:
+        info = directory.info
+    except RunDirectoryError as error:
+        return {**found, "status": "damaged", "rounds": max([0, *directory.rounds()]), "reason": str(error)}
+    behind = info.get("behind")
+    names = [str(name) for name in behind] if isinstance(behind, list) else []
+    reason = (
+        f"its last adapter is not at {', '.join(names)}" if names else str(info.get("reason") or "").partition("\n")[0]
+    )
+    return {**found, "status": info["status"], "rounds": max([0, *directory.rounds()]), "reason": reason}
 
 
 def _client_status(folder: Path) -> dict[str, object]:

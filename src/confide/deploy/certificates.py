@@ -104,18 +104,22 @@ def issue_server_certificate(authority: KeyPlaces, places: KeyPlaces, *, hosts: 
 def renew_server_certificate(authority: KeyPlaces, places: KeyPlaces, *, hosts: Sequence[str], days: int) -> KeyPlaces:
     """Gives a server a new key and certificate of the same authority; members need nothing new.
 
+    Stopped in the middle, by a full disk perhaps, it can be done again; the server refuses to start until then.
+
     Returns:
         Where the old ones are kept: beside the new ones, named after the old serial number.
 
     Raises:
-        ConfideError: as `issue_server_certificate`; what is there is then as it was.
+        ConfideError: as `issue_server_certificate`.
     """
     old = load_certificate(places.certificate)
     key, certificate = _issue(authority, hosts=hosts, days=days)
     mark = f"{old.serial_number:x}"[:12]
     kept = KeyPlaces(certificate=_beside(places.certificate, mark), key=_beside(places.key, mark))
-    _write_key(kept.key, _read(places.key, KeyFileError))
-    _write_public(kept.certificate, _read(places.certificate, DeployFolderError))
+    if not kept.key.exists():  # else it is the old one, kept before an earlier renewal was stopped
+        _write_key(kept.key, _read(places.key, KeyFileError))
+    if not kept.certificate.exists():
+        _write_public(kept.certificate, _read(places.certificate, DeployFolderError))
     write_atomic(places.key, key, mode=SECRET_MODE)
     write_atomic(places.certificate, certificate.public_bytes(Encoding.PEM), mode=PUBLIC_MODE)
     return kept

@@ -57,7 +57,7 @@ from confide.parties.bodies import FileBodies
 from confide.parties.opening import Opening, state_from_json, state_to_json
 from confide.parties.server import ServerState
 from confide.records import RoundRecord
-from confide.round import RoundResult, join_all, open_round, run_round, state_of
+from confide.round import RoundResult, bring_up_to_date, join_all, open_round, run_round, state_of
 from confide.round_record import carry_epsilon
 from confide.run import RECORD_FILE, RunDirectory
 from confide.transport.base import Introducing
@@ -175,14 +175,17 @@ class Coordinator:
         )
 
     def run(self) -> None:
-        """Runs all rounds that are left."""
+        """Runs all rounds that are left, and hands the last adapter to members that lack it."""
         directory, config = self._directory, self._config
         directory.clean()
         directory.rebuild_records()
+        if directory.rounds():
+            directory.publish(directory.last_round())  # it may have been killed before it was
         ended = directory.info.get("ended")
-        if ended is not None:  # stopped while it told the members
+        if ended is not None and not directory.info.get("behind"):  # stopped while it told the members
             self._attendance.look()
-            self._end(self._saved(directory.last_round()), str(ended))
+            self._finish(self._saved(directory.last_round()))
+            directory.set_status("finished", reason=str(ended))
             return
         self._gather()
         self._check_attendance()
@@ -201,9 +204,9 @@ class Coordinator:
         )
         state = self._start(present)
         check_weights({name: agreed.weight(count) for name, count in state.num_examples.items()})
-        reason = ""
+        reason = str(ended or "")
         try:
-            while state.round_number < config.federation.rounds:
+            while ended is None and state.round_number < config.federation.rounds:
                 self._attendance.try_to_look(again=False)
                 state = self._round(state, present)
         except PrivacyBudgetError as error:
@@ -215,10 +218,33 @@ class Coordinator:
         self._end(state, reason)
 
     def _end(self, state: ServerState, reason: str) -> None:
-        """Ends the run; noted first, so that it ends even if it is stopped while the members are told."""
-        self._directory.set_status("running", ended=reason)
-        self._finish(state)
+        """Ends the run; noted first, so that it ends even if it is stopped before the members know.
+
+        Members that were away when the last adapter was made get it now. While one lacks it none is told to finish: the
+        others could not hand it over any more, and a resume lets them.
+        """
+        behind = self._note_behind(state, reason)
+        if behind:
+            self._attendance.try_to_look()
+            state = bring_up_to_date(self._server, Wire(self._transport), state)
+            behind = self._note_behind(state, reason)
+        if behind:
+            self._tell(
+                f"the run is over, and its last adapter is not at {', '.join(behind)}: start what is missing, and "
+                "`confide deploy run --resume` hands it over"
+            )
+        else:
+            self._finish(state)
         self._directory.set_status("finished", reason=reason)
+
+    def _note_behind(self, state: ServerState, reason: str) -> list[str]:
+        """Notes that the run is over, and who lacks its last adapter: not who has it, and is away now."""
+        noted = self._directory.info.get("behind")
+        if not isinstance(noted, list):
+            noted = set(self._terms.members.names) - self._saved(state.round_number).current
+        behind = sorted({str(name) for name in noted} - state.current)
+        self._directory.set_status("running", ended=reason, behind=behind)
+        return behind
 
     def _gather(self) -> None:
         """Waits until all members are there, or time is up."""

@@ -96,7 +96,8 @@ def make_server_folder(
         make_authority(made.authority, days=authority_days)
         issue_server_certificate(made.authority, made.key_places, hosts=settings.hosts, days=server_days)
         _write(folder / SERVER_FILE, tomli_w.dumps({"server": settings.model_dump()}))
-        _write(made.nginx, nginx_conf(port=settings.port, proxy_port=settings.proxy_port))
+        is_ipv6 = any(":" in host for host in settings.hosts)
+        _write(made.nginx, nginx_conf(port=settings.port, proxy_port=settings.proxy_port, is_ipv6=is_ipv6))
         _write(made.config, starter_config(is_for_trying_out=settings.try_out))
         if settings.try_out:
             _make_members(made)

@@ -33,6 +33,7 @@ from confide.membership.statements import presence_statement
 from confide.messages import (
     CatchUpRequest,
     FinishRequest,
+    Heading,
     JoinRequest,
     Message,
     OfferReply,
@@ -121,7 +122,7 @@ class Node:
         _logger.info("%s, %s: asked", where, phase)
         try:
             self._policy.check_phase(phase)
-            reply = self._answer(request, heading.kind, heading.run)
+            reply = self._answer(request, heading)
         except Exception as error:
             _logger.warning("%s, %s: refused or failed: %s: %s", where, phase, type(error).__name__, error)
             if isinstance(error, _OWN_MATTERS):
@@ -132,14 +133,14 @@ class Node:
         _logger.info("%s, %s: answered with %d bytes", where, phase, len(reply))
         return reply
 
-    def _answer(self, request: bytes, kind: type[Message], run: str) -> bytes:
-        if kind is OfferRequest:
+    def _answer(self, request: bytes, heading: Heading) -> bytes:
+        if heading.kind is OfferRequest:
             offer = decode(request)
             assert isinstance(offer, OfferRequest)  # as its heading says
             return self._take(offer)
-        at = self._running(run)
-        if kind is FinishRequest:
-            reply = at.finish().to_bytes()
+        at = self._running(heading.run)
+        if heading.kind is FinishRequest:
+            reply = at.finish(heading.round_number).to_bytes()
             self._run = None
             return reply
         return at.client.handle(request)

@@ -79,9 +79,18 @@ class NodeRun:
         """
         return json.dumps({**json.loads(self.model.describe()), "base_model_name_or_path": self._base}, sort_keys=True)
 
-    def finish(self) -> FinishReply:
-        """Keeps nothing any more but the adapters, the configuration, and the record of what was released."""
+    def finish(self, last_round: int) -> FinishReply:
+        """Keeps nothing any more but the adapters, the configuration, and the record of what was released.
+
+        Raises:
+            MessageError: the run is said to be over after another round than the one that this member stands after.
+        """
         number = self.client.state.shared.round_number
+        if number != last_round:
+            raise MessageError(
+                f"{self.client.name} stands after round {number}, and the run is said to be over after round "
+                f"{last_round}: nothing is done"
+            )
         self.client.forget_pending()
         self._directory.set_status("finished", **self.client.spent)
         for done in self._directory.rounds():
@@ -186,6 +195,8 @@ def open_node_run(folder: Path, part: Participation) -> NodeRun:
             "Start a new run"
         )
     directory.clean()
+    if directory.rounds():
+        directory.publish(directory.last_round())  # it may have been killed before it was
     made = _make(directory, part)
     if directory.rounds():
         made.client.state = _load(directory, made)

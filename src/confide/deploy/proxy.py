@@ -79,6 +79,7 @@ http {{
 
     server {{
         listen {proxy_port} ssl;
+        {ipv6}listen [::]:{proxy_port} ssl;
 
         ssl_certificate server.pem;
         ssl_certificate_key server.key;
@@ -115,13 +116,16 @@ _TAIL = """\
 """
 
 
-def nginx_conf(*, port: int, proxy_port: int) -> str:
+def nginx_conf(*, port: int, proxy_port: int, is_ipv6: bool) -> str:
     """Writes the proxy's configuration for a server's folder; it stands there, and its paths are relative to it.
 
     Args:
         port: of the SuperLink, on the same machine.
         proxy_port: where members connect.
+        is_ipv6: whether they reach it over IPv6, too; else that is a comment, as nginx does not start where the machine
+            has none.
     """
-    head = _HEAD.format(megabytes=MAX_BODY_MEGABYTES, proxy_port=proxy_port)
+    ipv6 = "" if is_ipv6 else "# "
+    head = _HEAD.format(megabytes=MAX_BODY_MEGABYTES, proxy_port=proxy_port, ipv6=ipv6)
     fleet = "".join(_LOCATION.format(path=path, method="POST", port=port) for path in FLEET_PATHS)
     return head + fleet + _LOCATION.format(path=HEALTH_PATH, method="GET", port=port) + _TAIL

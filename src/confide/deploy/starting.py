@@ -33,7 +33,8 @@ def resume_run(server: ServerFolder, name: str) -> RunDirectory:
     """Opens the directory of a run that stopped, and marks it as running.
 
     Raises:
-        RunDirectoryError: there is none, it is finished, or a process works on it.
+        RunDirectoryError: there is none, it is finished and all members have its last adapter, or a process works on
+            it.
     """
     # The folder's own name is taken too: it is what a listing shows.
     folders = [server.runs / one for one in (file_name(name), name) if Path(one).name == one]
@@ -43,7 +44,7 @@ def resume_run(server: ServerFolder, name: str) -> RunDirectory:
         raise RunDirectoryError(f"{server.runs} has no run {name!r}; its runs are: {', '.join(there) or 'none'}")
     directory = RunDirectory.open(found)
     with directory.locked():
-        if directory.status == "finished":
+        if directory.status == "finished" and not directory.info.get("behind"):
             raise RunDirectoryError(f"the run {directory.path} is finished: there is nothing to go on with")
         directory.set_status("running", reason="", notices=[], num_notices=0)
     return directory
