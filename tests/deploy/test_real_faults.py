@@ -156,6 +156,11 @@ def test_a_round_is_completed_with_a_member_killed_between_upload_and_release(ne
     members = finished(running, net, "release", "member killed between upload and release", killed)
     assert members == [NAMES, NAMES]
     assert net.adapters("release", (FIRST, THIRD)) == {undisturbed}
+    assert net.directory("release").info["behind"] == [SECOND]
+    member.start()
+    again = net.resume("release")
+    assert finished(again, net, "release", "  started again, and its last adapter handed over", again.began) == members
+    assert net.adapters("release") == {undisturbed}
 
 
 def test_a_node_that_is_restarted_costs_at_most_the_rounds_that_begin_meanwhile(net: Network, tmp_path: Path) -> None:
@@ -171,7 +176,11 @@ def test_a_node_that_is_restarted_costs_at_most_the_rounds_that_begin_meanwhile(
     assert members[0] == NAMES  # its upload counts, though it was away when its sum was opened
     assert set(members[1]) >= {FIRST, THIRD}
     assert net.adapters("restarted", members[1]) == {over_the_same_members(tmp_path, QUICK, SETTINGS, members)}
+    if net.directory("restarted").info["behind"]:
+        again = net.resume("restarted")
+        finished(again, net, "restarted", "  its last adapter handed over", again.began)
     member.await_line("finish: answered", 1.0)
+    assert len(net.adapters("restarted")) == 1
 
 
 def test_a_run_whose_server_is_killed_says_so_and_a_resume_ends_as_if_nothing_was(

@@ -84,3 +84,7 @@ def test_a_node_that_is_cut_off_for_a_minute_is_left_out_and_comes_back(
     assert again.end(RUN_SECONDS) == 0, again.output
     _logger.info("  the next run finished %.0f s after the cable was plugged", time.monotonic() - plugged)
     assert [record.members for record in net.directory(f"{name}-next").records()] == [NAMES, NAMES]
+    if net.directory(name).info["behind"]:
+        resumed = net.resume(name)
+        assert resumed.end(RUN_SECONDS) == 0, resumed.output
+    assert net.adapters(name) == {expected}  # at the one that was cut off, too

@@ -32,7 +32,11 @@ def test_a_run_through_the_proxy_asks_for_what_it_lets_through_and_nothing_else(
             assert running.end(SECONDS) == 0, running.output
             assert [record.members for record in made.directory("trial").records()] == [NAMES, NAMES]
             assert len(made.adapters("trial")) == 1
-        log = (made.home / "flower" / "nginx-access.log").read_text()
+            for member in made.members.values():
+                member.ask_to_end()
+            for member in made.members.values():
+                member.end()
+            log = (made.home / "flower" / "nginx-access.log").read_text()
     finally:
         proxy.terminate()
         proxy.communicate(timeout=30)
