@@ -94,6 +94,24 @@ def test_a_damaged_run_json_is_said(run: RunDirectory, content: str, message: st
         _ = RunDirectory.open(run.path).info
 
 
+def test_the_final_round_is_published_after_a_kill_and_a_lost_one_stays_in_evidence(run: RunDirectory) -> None:
+    run.mend_final()
+    assert not (run.path / "final").exists()
+    for number in range(3):
+        with run.new_round(number):
+            pass
+    run.mend_final()
+    assert (run.path / "final").readlink() == Path("rounds/0002")
+    run.publish(1)
+    run.mend_final()
+    assert (run.path / "final").readlink() == Path("rounds/0002")
+    run.round_folder(2).rmdir()
+    run.mend_final()
+    assert (run.path / "final").readlink() == Path("rounds/0002")
+    with pytest.raises(RunDirectoryError):
+        run.check_end()
+
+
 def test_a_status_keeps_what_was_noted_before(run: RunDirectory) -> None:
     before = run.info
     run.set_status("failed", reason="the loss is nan")

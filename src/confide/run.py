@@ -299,6 +299,19 @@ class RunDirectory:
         if number > 0:
             self.drop_state(number - 1)
 
+    def mend_final(self) -> None:
+        """Publishes the last complete round where a kill came before that.
+
+        Where `final` points at a later round, that one is lost: the link stays, as `check_end` goes by it.
+        """
+        numbers = self.rounds()
+        if not numbers:
+            return
+        link = self.path / "final"
+        target = link.readlink().name if link.is_symlink() else ""
+        if not target.isdigit() or int(target) < numbers[-1]:
+            self.publish(numbers[-1])
+
     def append_record(self, record: RoundRecord) -> None:
         """Adds a round's line to `rounds.jsonl`; a line cut off by a kill is mended by `rebuild_records`.
 

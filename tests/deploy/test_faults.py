@@ -171,13 +171,53 @@ def test_killed_before_the_last_round_is_the_final_one_it_becomes_so_by_a_resume
     assert {_final(field, name) for name in NAMES} == {undisturbed}
 
 
-def test_a_member_does_not_finish_after_another_round_than_its_own(tmp_path: Path, undisturbed: bytes) -> None:
+def test_a_resume_without_the_member_that_lacks_the_last_adapter_ends_the_run_for_good(tmp_path: Path) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].before = _once(THIRD, "open", 2)
+    field.go()
+    field.go()
+    assert field.directory.status == "finished"
+    assert field.directory.info["behind"] == []
+    assert f"not at {THIRD}: any other member that took part has it" in str(field.directory.info["reason"])
+    statuses = {name: RunDirectory(field.members[name].run).status for name in NAMES}
+    assert statuses == {FIRST: "finished", SECOND: "finished", THIRD: "running"}
+
+
+def test_the_last_adapter_is_handed_over_later_where_none_that_has_it_is_there(
+    tmp_path: Path, undisturbed: bytes
+) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].before = _once(THIRD, "open", 2)
+    field.go()
+    for name in NAMES[:2]:
+        field.members[name].kill()
+    with pytest.raises(RoundFailedError, match="no member is there that has the last adapter"):
+        field.go()
+    field.members[THIRD].start()
+    with pytest.raises(RoundFailedError, match="no member is there that has the last adapter"):
+        field.go()
+    assert field.directory.info["behind"] == [THIRD]
+    field.members[SECOND].start()  # one that has it is enough
+    field.go()
+    assert field.directory.status == "finished"
+    assert {_final(field, name) for name in NAMES} == {undisturbed}
+
+
+def test_a_member_that_never_took_part_keeps_no_other_from_finishing(tmp_path: Path) -> None:
+    field = Field(tmp_path, TWO_ARE_ENOUGH)
+    field.members[THIRD].kill()
+    field.go()
+    assert field.directory.info["behind"] == []
+    assert {RunDirectory(field.members[name].run).status for name in NAMES[:2]} == {"finished"}
+
+
+def test_a_member_does_not_finish_after_a_round_that_it_lacks(tmp_path: Path, undisturbed: bytes) -> None:
     field = Field(tmp_path)
 
-    def too_early(message: Message) -> Message:
-        return replace(message, round_number=1) if isinstance(message, FinishRequest) else message
+    def too_far(message: Message) -> Message:
+        return replace(message, round_number=3) if isinstance(message, FinishRequest) else message
 
-    field.members[THIRD].hears = too_early
+    field.members[THIRD].hears = too_far
     field.go()
     assert {_final(field, name) for name in NAMES} == {undisturbed}
     statuses = {name: RunDirectory(field.members[name].run).status for name in NAMES}

@@ -264,17 +264,19 @@ def _server_status(folder: Path) -> dict[str, object]:
 
     server = ServerFolder.load(folder)
     healthy = is_healthy(server.port, server.ca, host=connected_host(server.flower))
+    nodes: list[dict[str, object]] | None = []
     try:
-        nodes = list_nodes(server.flower) if healthy else []
+        if healthy:
+            nodes = [{"node": node.node_id, "status": node.status} for node in list_nodes(server.flower)]
     except DeployError as error:  # what else is known helps to find out why
         typer.echo(f"warning: nobody knows which nodes are there: {error}", err=True)
-        nodes = []
+        nodes = None
     directories = [RunDirectory(path.parent) for path in sorted(server.runs.glob("*/run.json"))]
     return {
         "process": holder(server.flower / SERVER_PID),
         "answers": healthy,
         "log": str(server.flower / SERVER_LOG),
-        "nodes": [{"node": node.node_id, "status": node.status} for node in nodes],
+        "nodes": nodes,
         "runs": [_run_status(one) for one in directories],
     }
 
@@ -289,9 +291,9 @@ def _run_status(directory: "RunDirectory") -> dict[str, object]:
         return {**found, "status": "damaged", "rounds": max([0, *directory.rounds()]), "reason": str(error)}
     behind = info.get("behind")
     names = [str(name) for name in behind] if isinstance(behind, list) else []
-    reason = (
-        f"its last adapter is not at {', '.join(names)}" if names else str(info.get("reason") or "").partition("\n")[0]
-    )
+    reason = str(info.get("reason") or "").partition("\n")[0]
+    if names:
+        reason = "; ".join([f"its last adapter is not at {', '.join(names)}", *([reason] if reason else [])])
     return {**found, "status": info["status"], "rounds": max([0, *directory.rounds()]), "reason": reason}
 
 

@@ -12,7 +12,7 @@ Needs no model, no data and no torch. The run directory holds, beside what every
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from safetensors.numpy import save
 
 from confide.agreed import (
+    Agreed,
     agree,
     build_notes,
     build_server,
@@ -175,22 +176,38 @@ class Coordinator:
         )
 
     def run(self) -> None:
-        """Runs all rounds that are left, and hands the last adapter to members that lack it."""
+        """Runs all rounds that are left; a run that is over ends at who has not heard it or lacks the last adapter."""
         directory, config = self._directory, self._config
         directory.clean()
+        directory.mend_final()
         directory.rebuild_records()
-        if directory.rounds():
-            directory.publish(directory.last_round())  # it may have been killed before it was
         ended = directory.info.get("ended")
-        if ended is not None and not directory.info.get("behind"):  # stopped while it told the members
-            self._attendance.look()
-            self._finish(self._saved(directory.last_round()))
-            directory.set_status("finished", reason=str(ended))
+        if ended is not None:
+            self._end_again(str(ended))
             return
-        self._gather()
+        self._gather(self._terms.members.names)
         self._check_attendance()
         present = self._attendance.settle()
         self._check_attendance()
+        agreed = self._build(present)
+        state = self._start(present)
+        check_weights({name: agreed.weight(count) for name, count in state.num_examples.items()})
+        reason = ""
+        try:
+            while state.round_number < config.federation.rounds:
+                self._attendance.try_to_look(again=False)
+                state = self._round(state, present)
+        except PrivacyBudgetError as error:
+            is_kept_to = config.privacy.unit != "none"  # else there is no budget: the run fails, and can go on
+            if not is_kept_to or config.privacy.on_budget != "stop" or state.round_number == 0:
+                raise
+            reason = f"{error} The last model inside the budget is saved at the members."
+            self._tell(f"the run ends after round {state.round_number}: {reason}")
+        self._end(state, reason)
+
+    def _build(self, present: Present) -> Agreed:
+        """Makes the server's part, as the members' model has it."""
+        config = self._config
         agreed = agree(config, present.layout)
         self._notes = build_notes(config, agreed, guarantee=_guarantee(config))
         self._server = build_server(
@@ -202,58 +219,89 @@ class Coordinator:
             sealing=build_server_sealing(config),
             bodies=self._bodies,
         )
-        state = self._start(present)
-        check_weights({name: agreed.weight(count) for name, count in state.num_examples.items()})
-        reason = str(ended or "")
-        try:
-            while ended is None and state.round_number < config.federation.rounds:
-                self._attendance.try_to_look(again=False)
-                state = self._round(state, present)
-        except PrivacyBudgetError as error:
-            is_kept_to = config.privacy.unit != "none"  # else there is no budget: the run fails, and can go on
-            if not is_kept_to or config.privacy.on_budget != "stop" or state.round_number == 0:
-                raise
-            reason = f"{error} The last model inside the budget is saved at the members."
-            self._tell(f"the run ends after round {state.round_number}: {reason}")
-        self._end(state, reason)
+        return agreed
 
     def _end(self, state: ServerState, reason: str) -> None:
         """Ends the run; noted first, so that it ends even if it is stopped before the members know.
 
-        Members that were away when the last adapter was made get it now. While one lacks it none is told to finish: the
-        others could not hand it over any more, and a resume lets them.
+        A member that missed the last opening gets the adapter now. Where one that took part is away, none is told to
+        finish yet: those that have the adapter can still hand it over when the run is resumed.
         """
-        behind = self._note_behind(state, reason)
+        behind = self._note_end(state, reason)
         if behind:
             self._attendance.try_to_look()
             state = bring_up_to_date(self._server, Wire(self._transport), state)
-            behind = self._note_behind(state, reason)
+            behind = self._note_end(state, reason)
         if behind:
             self._tell(
                 f"the run is over, and its last adapter is not at {', '.join(behind)}: start what is missing, and "
-                "`confide deploy run --resume` hands it over"
+                "`confide deploy run --resume` hands it over and ends the run at all members"
             )
         else:
             self._finish(state)
         self._directory.set_status("finished", reason=reason)
 
-    def _note_behind(self, state: ServerState, reason: str) -> list[str]:
-        """Notes that the run is over, and who lacks its last adapter: not who has it, and is away now."""
-        noted = self._directory.info.get("behind")
-        if not isinstance(noted, list):
-            noted = set(self._terms.members.names) - self._saved(state.round_number).current
-        behind = sorted({str(name) for name in noted} - state.current)
+    def _note_end(self, state: ServerState, reason: str) -> list[str]:
+        """Notes that the run is over, and which members that took part lack its last adapter."""
+        have_it = self._saved(state.round_number).current | state.current
+        behind = sorted(set(state.num_examples) - have_it)
         self._directory.set_status("running", ended=reason, behind=behind)
         return behind
 
-    def _gather(self) -> None:
-        """Waits until all members are there, or time is up."""
+    def _end_again(self, reason: str) -> None:
+        """Ends a run that was over and is resumed, for good: hands over the last adapter, and lets all finish.
+
+        Raises:
+            RoundFailedError: no member is there that has the last adapter.
+        """
+        directory = self._directory
+        state = self._saved(directory.last_round())
+        noted = directory.info.get("behind")
+        if isinstance(noted, list) and noted:
+            self._gather(sorted(state.num_examples))
+            state = self._hand_over(state)
+            lacking = sorted({str(name) for name in noted} - state.current)
+            if lacking:
+                told = f"the last adapter is not at {', '.join(lacking)}: any other member that took part has it"
+                self._tell(told)
+                reason = f"{reason} {told}" if reason else told
+            directory.set_status("running", ended=reason, behind=[])
+        else:  # stopped while it told the members
+            self._attendance.look()
+        self._finish(state)
+        directory.set_status("finished", reason=reason)
+
+    def _hand_over(self, saved: ServerState) -> ServerState:
+        """Brings who is there up to the last adapter."""
+        current: dict[str, JoinReply] = {}
+        if self._attendance.names:
+            self._build(self._attendance.settle())
+            stands = (saved.round_number, saved.adapter_digest)
+            joined = join_all(self._server, self._transport)
+            current = {
+                name: reply for name, reply in joined.items() if (reply.round_number, reply.adapter_digest) == stands
+            }
+        if not current:
+            raise RoundFailedError(
+                "no member is there that has the last adapter. Start the members with `confide deploy client`, and go "
+                "on with `confide deploy run --resume`."
+            )
+        state = replace(
+            saved,
+            current=frozenset(current),
+            signatures={**saved.signatures, **{name: reply.signature for name, reply in current.items()}},
+            counted=saved.counted - current.keys(),
+        )
+        return bring_up_to_date(self._server, Wire(self._transport), state)
+
+    def _gather(self, names: Collection[str]) -> None:
+        """Waits until these members are there, or time is up."""
         deadline = self._clock() + self._config.deploy.join_seconds
         told: list[str] = []
         is_over = False
         while True:
             self._attendance.try_to_look()
-            missing = sorted(set(self._terms.members.names) - self._attendance.names)
+            missing = sorted(set(names) - self._attendance.names)
             if not missing or is_over:
                 break
             is_over = self._clock() >= deadline  # and one look more: who came meanwhile is not lost

@@ -83,10 +83,10 @@ class NodeRun:
         """Keeps nothing any more but the adapters, the configuration, and the record of what was released.
 
         Raises:
-            MessageError: the run is said to be over after another round than the one that this member stands after.
+            MessageError: the run is said to be over after a later round than the one that this member stands after.
         """
         number = self.client.state.shared.round_number
-        if number != last_round:
+        if number < last_round:
             raise MessageError(
                 f"{self.client.name} stands after round {number}, and the run is said to be over after round "
                 f"{last_round}: nothing is done"
@@ -195,8 +195,7 @@ def open_node_run(folder: Path, part: Participation) -> NodeRun:
             "Start a new run"
         )
     directory.clean()
-    if directory.rounds():
-        directory.publish(directory.last_round())  # it may have been killed before it was
+    directory.mend_final()
     made = _make(directory, part)
     if directory.rounds():
         made.client.state = _load(directory, made)
