@@ -80,10 +80,10 @@ def test_a_node_that_is_cut_off_for_a_minute_is_left_out_and_comes_back(
     expected = over_the_same_members(tmp_path, IMPATIENT, SETTINGS, [record.members for record in records])
     assert net.adapters(name, last) == {expected}
     assert net.members[THIRD].is_running
-    again = net.run(f"{name}-next")  # needs all; the node is back once its broken connections are given up
+    again = net.run(f"after-{name}")  # needs all; the node is back once its broken connections are given up
     assert again.end(RUN_SECONDS) == 0, again.output
     _logger.info("  the next run finished %.0f s after the cable was plugged", time.monotonic() - plugged)
-    assert [record.members for record in net.directory(f"{name}-next").records()] == [NAMES, NAMES]
+    assert [record.members for record in net.directory(f"after-{name}").records()] == [NAMES, NAMES]
     if net.directory(name).info["behind"]:
         resumed = net.resume(name)
         assert resumed.end(RUN_SECONDS) == 0, resumed.output
