@@ -104,7 +104,7 @@ def issue_server_certificate(authority: KeyPlaces, places: KeyPlaces, *, hosts: 
 def renew_server_certificate(authority: KeyPlaces, places: KeyPlaces, *, hosts: Sequence[str], days: int) -> KeyPlaces:
     """Gives a server a new key and certificate of the same authority; members need nothing new.
 
-    Stopped in the middle, by a full disk perhaps, it can be done again; the server refuses to start until then.
+    Stopped in the middle, by a full disk perhaps, it can be done again; a pair that is half new is refused.
 
     Returns:
         Where the old ones are kept: beside the new ones, named after the old serial number.

@@ -33,8 +33,7 @@ def resume_run(server: ServerFolder, name: str) -> RunDirectory:
     """Opens the directory of a run that stopped, and marks it as running.
 
     Raises:
-        RunDirectoryError: there is none, it is finished and all members have its last adapter, or a process works on
-            it.
+        RunDirectoryError: there is none, it is finished and there is no adapter to hand over, or a process works on it.
     """
     # The folder's own name is taken too: it is what a listing shows.
     folders = [server.runs / one for one in (file_name(name), name) if Path(one).name == one]
